@@ -1,0 +1,53 @@
+# make run      the embedded pair at work, in an environment with the runtime alone
+# make test     lint, types and tests, in an environment with what the tests and the export need
+# make models   the embedded bundle again, from its checkpoints
+# make quality  nDCG@10 of the embedded bundle, its checkpoints and BM25
+# make picture  docs/expansion.svg again
+
+PYTHON ?= python3
+SHARED ?= ../shared
+RUN := .venv
+TEST := .venv-test
+SOURCES := pyproject.toml README.md $(wildcard spladerunner/*.py export/* models/* models/*/*)
+
+SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.
+QUESTION := who built the nuclear bomb
+
+.PHONY: run test models quality picture clean
+
+run: $(RUN)/installed
+	@$(RUN)/bin/spladerunner expand --top 12 "$(SENTENCE)"
+	@$(RUN)/bin/spladerunner expand --query --top 8 "$(QUESTION)"
+	@$(RUN)/bin/spladerunner explain "$(QUESTION)" "$(SENTENCE)"
+
+test: $(TEST)/installed
+	$(TEST)/bin/ruff format --check .
+	$(TEST)/bin/ruff check .
+	$(TEST)/bin/mypy
+	$(TEST)/bin/python -m pytest
+
+models: $(TEST)/installed
+	rm -rf models/tiny-en
+	$(TEST)/bin/spladerunner export --doc $(SHARED)/tiny-en/doc --query $(SHARED)/tiny-en/query \
+		-o models/tiny-en --licence Apache-2.0
+
+quality: $(TEST)/installed
+	$(TEST)/bin/python benchmarks/quality.py $(SHARED)/data $(SHARED)/tiny-en
+
+picture: $(TEST)/installed
+	$(TEST)/bin/python docs/picture.py
+
+$(RUN)/installed: $(SOURCES)
+	$(PYTHON) -m venv $(RUN)
+	$(RUN)/bin/pip install --quiet --disable-pip-version-check .
+	@touch $@
+
+# This release of torch comes without CUDA; asked for without it, torch brings gigabytes of it.
+$(TEST)/installed: pyproject.toml
+	$(PYTHON) -m venv $(TEST)
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check --editable ".[export,test]"
+	@touch $@
+
+clean:
+	rm -rf $(RUN) $(TEST) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

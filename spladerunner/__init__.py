@@ -1,0 +1,39 @@
+"""SPLADE sparse expansion without torch: texts in, weighted tokens out.
+
+from spladerunner import Expander
+Expander().expand("The Manhattan Project and its atomic bomb")
+"""
+
+from spladerunner.errors import (
+    CheckpointError,
+    IntegrityError,
+    MissingExtraError,
+    ModelFilesError,
+    ProviderError,
+    SpladeRunnerError,
+    UnknownModelError,
+    VerificationError,
+)
+from spladerunner.expander import Expander
+from spladerunner.explanation import Explanation, SharedToken
+from spladerunner.registry import ModelSpec, list_models
+from spladerunner.vector import SparseVector
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "CheckpointError",
+    "Expander",
+    "Explanation",
+    "IntegrityError",
+    "MissingExtraError",
+    "ModelFilesError",
+    "ModelSpec",
+    "ProviderError",
+    "SharedToken",
+    "SparseVector",
+    "SpladeRunnerError",
+    "UnknownModelError",
+    "VerificationError",
+    "list_models",
+]

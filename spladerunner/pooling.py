@@ -1,0 +1,56 @@
+"""Logits to weights, in NumPy alone.
+
+The formula is that of SPLADE-max (Formal et al., "SPLADE v2", 2021, equation 6), with the maximum taken first:
+
+    weight_v = max_i log(1 + relu(logit_iv)) = log(1 + relu(max_i logit_iv))
+
+log1p and relu never decrease, so both sides are the same number. The right one activates at most (B, V) numbers
+instead of (B, L, V); and as relu leaves most of a vocabulary at zero, only the positive ones are activated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spladerunner.vector import SparseVector
+
+Activation = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+ACTIVATIONS: dict[str, Activation] = {"log1p_relu": np.log1p}
+"""By the name in a manifest: what is done to a positive maximum to make it a weight."""
+
+
+def max_pool(logits: NDArray[np.floating], mask: NDArray[np.integer]) -> NDArray[np.float32]:
+    """The largest logit of each vocabulary entry over the unmasked positions.
+
+    logits: (B, L, V), of any float type. mask: (B, L), 0 where a position is padding.
+    Returns (B, V) float32; a row whose positions are all masked is -inf. Allocates nothing of size (B, L, V).
+    """
+    if mask.size and mask.all():
+        largest: NDArray[np.float32] = logits.max(axis=1).astype(np.float32, copy=False)
+        return largest
+    pooled = np.full((logits.shape[0], logits.shape[2]), -np.inf, dtype=np.float32)
+    for row, positions, unmasked in zip(pooled, logits, mask, strict=True):
+        for position in np.flatnonzero(unmasked):
+            np.maximum(row, positions[position], out=row)
+    return pooled
+
+
+def sparsify(
+    pooled: NDArray[np.float32], carries_weight: NDArray[np.bool_], activation: Activation | None
+) -> SparseVector:
+    """The positive weights of one text.
+
+    pooled: (V,) float32, from max_pool, or from a graph that pools inside.
+    carries_weight: (V,) bool, False for entries that never do, as special tokens.
+    activation: applied to the positive entries; None where the graph has done so.
+    Raises ValueError where a number is NaN or a weight infinite: leaving it out would hide a broken graph.
+    """
+    if np.isnan(pooled).any():
+        raise ValueError("the model's graph gave a value that is not a number (NaN)")
+    indices = np.flatnonzero((pooled > 0) & carries_weight)
+    values = pooled[indices]
+    return SparseVector(indices, activation(values) if activation else values)

@@ -1,0 +1,79 @@
+"""The only import of onnxruntime: a graph, opened with the providers and the threads that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from spladerunner.errors import ModelFilesError, ProviderError
+from spladerunner.tokenizer import TokenBatch
+
+CPU = "CPUExecutionProvider"
+
+_INPUTS = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "type_ids"}
+
+
+def check_providers(providers: Sequence[str]) -> None:
+    """Raises ProviderError where onnxruntime, as installed here, lacks one of them or none is named."""
+    available = onnxruntime.get_available_providers()
+    missing = [name for name in providers if name not in available]
+    if missing or not providers:
+        raise ProviderError(
+            f"providers={list(providers)!r} cannot be had: this onnxruntime has {available}. "
+            "For CUDA, install onnxruntime-gpu in place of onnxruntime."
+        )
+
+
+class Session:
+    """A graph that turns a TokenBatch into logits (B, L, V), or into weights (B, V) where it pools inside.
+
+    Each run uses one thread of its own. The same input gives the same output, bit for bit, from any thread.
+    Raises ModelFilesError where the graph cannot be read or is not a masked language model, ProviderError where a
+    provider that was asked for did not start.
+    """
+
+    def __init__(self, path: str | PathLike[str], providers: Sequence[str] = (CPU,)) -> None:
+        check_providers(providers)
+        options = onnxruntime.SessionOptions()
+        # Texts run side by side, one thread each: that fills the cores better than many threads on one text.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors alone: what matters is raised
+        # Patterns are kept for every length seen, and each length has one of its own.
+        options.enable_mem_pattern = False
+        # Without VNNI, products of unsigned and signed bytes saturate and are wrong; this makes them right there.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        except Exception as error:  # onnxruntime's errors share no narrower type
+            raise ModelFilesError(
+                f"{path} cannot be opened by onnxruntime {onnxruntime.__version__}: {error}. "
+                "Fetch or export the model again."
+            ) from error
+        started = self._session.get_providers()
+        if absent := [name for name in providers if name not in started]:
+            raise ProviderError(f"{absent} did not start; onnxruntime opened {path} with {started} alone.")
+        self._inputs = [node.name for node in self._session.get_inputs()]
+        if "input_ids" not in self._inputs or not set(self._inputs) <= set(_INPUTS):
+            raise ModelFilesError(
+                f"{path} takes the inputs {self._inputs}; a masked language model takes input_ids and of "
+                f"{sorted(_INPUTS)} what it needs."
+            )
+        output = self._session.get_outputs()[0]
+        self._output = output.name
+        if len(output.shape) not in (2, 3):
+            raise ModelFilesError(
+                f"{path} gives {output.name} of shape {output.shape}, not logits (B, L, V) or (B, V)."
+            )
+        self.pools_inside: bool = len(output.shape) == 2
+        self.vocabulary_size: int | None = output.shape[-1] if isinstance(output.shape[-1], int) else None
+
+    def run(self, batch: TokenBatch) -> NDArray[np.floating]:
+        """Logits (B, L, V), or (B, V) where pools_inside."""
+        feeds = {name: getattr(batch, _INPUTS[name]) for name in self._inputs}
+        output: NDArray[np.floating] = self._session.run([self._output], feeds)[0]
+        return output

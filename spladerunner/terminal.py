@@ -1,0 +1,67 @@
+"""Weights and explanations drawn for a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from spladerunner.explanation import Explanation
+
+OWN, EXPANSION = "█", "░"
+SHOWN = 20
+"""How many tokens a terminal is shown unless another number is asked for."""
+
+
+def bars(weights: Mapping[str, float], own_tokens: Collection[str], width: int, left_out: int = 0) -> str:
+    """A line for each token: its weight as a bar, solid for the text's own words, light for expansions.
+
+    weights: heaviest first. width: columns of the terminal. left_out: how many tokens follow that are not drawn.
+    """
+    if not weights:
+        return "  (no weights: the text is empty)"
+    names = max(map(_columns, weights))
+    room = max(width - names - len("+   0.00 "), 8)
+    heaviest = max(weights.values())
+    lines = []
+    for token, weight in weights.items():
+        sign, ink = (" ", OWN) if token in own_tokens else ("+", EXPANSION)
+        bar = ink * max(1, round(room * weight / heaviest))
+        lines.append(f"{sign} {_padded(token, names)} {weight:5.2f} {bar}")
+    if left_out:
+        lines.append(f"  … and {left_out} lighter")
+    return "\n".join(lines)
+
+
+def explanation_table(explanation: Explanation) -> str:
+    """The shared tokens with both weights and their product, and the score."""
+    rows = [
+        (match.token, f"{match.query_weight:.2f}", f"{match.document_weight:.2f}", f"{match.product:.2f}")
+        for match in explanation.shared
+    ]
+    head = ("token", "query", "document", "product")
+    return table(head, [*rows, ("score", "", "", f"{explanation.score:.2f}")], right=(1, 2, 3))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> str:
+    """Aligned columns under their heads; those numbered in `right` end flush."""
+    cells = [tuple(head), *map(tuple, rows)]
+    widths = [max(_columns(row[column]) for row in cells) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            " " * (width - _columns(cell)) + cell if column in right else _padded(cell, width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    )
+
+
+def _columns(text: str) -> int:
+    """How many columns a terminal gives to the text: two for wide characters, none for combining ones."""
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _columns(text))

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from small_model import write_bundle
+
+from spladerunner import Expander
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of trained checkpoints and judged collections. CI has it, so CI must not skip."""
+    if not SHARED.is_dir():
+        message = f"needs the trained checkpoints and the collections in {SHARED}, which are not part of the repository"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return SHARED
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture(scope="session")
+def expander() -> Expander:
+    """The embedded pair."""
+    return Expander()

@@ -1,0 +1,141 @@
+"""Small real models, built in memory: a WordPiece tokenizer, a graph with its NumPy twin, and a bundle of both."""
+
+from __future__ import annotations
+
+import json
+import string
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import tokenizers
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+from spladerunner.bundle import file_record
+from spladerunner.vocabulary import Vocabulary
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = ["the", "cat", "sat", "on", "mat", "dog", "river", "bank", "money", "run", "naïve", "数", "😀", "##ning"]
+TOKENS = [*SPECIAL, *WORDS, *string.ascii_lowercase, *(f"##{c}" for c in string.ascii_lowercase), *"!?.,'-[]0123456789"]
+HIDDEN = 8
+
+
+def tokenizer(tokens: list[str] = TOKENS, lowercase: bool = True) -> tokenizers.Tokenizer:
+    made = tokenizers.Tokenizer(
+        models.WordPiece({token: position for position, token in enumerate(tokens)}, unk_token="[UNK]")
+    )
+    made.add_special_tokens(SPECIAL)
+    made.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", tokens.index("[CLS]")), ("[SEP]", tokens.index("[SEP]"))],
+    )
+    return made
+
+
+class SmallGraph:
+    """logits = (E[ids] + mean of E over the unmasked tokens) · W, so that each token hears of all its neighbours."""
+
+    def __init__(self, vocabulary_size: int = len(TOKENS), seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        self.embedding = random.standard_normal((vocabulary_size, HIDDEN)).astype(np.float32)
+        self.decoder = random.standard_normal((HIDDEN, vocabulary_size)).astype(np.float32)
+
+    def logits(self, ids: list[int]) -> NDArray[np.float32]:
+        """(L, V) for one text, in NumPy."""
+        hidden = self.embedding[ids]
+        logits: NDArray[np.float32] = (hidden + hidden.mean(axis=0)) @ self.decoder
+        return logits
+
+    def save(
+        self,
+        path: Path,
+        *,
+        inputs: tuple[str, ...] = ("input_ids", "attention_mask"),
+        pools_inside: bool = False,
+        factor: float = 1.0,
+    ) -> Path:
+        nodes = [
+            helper.make_node("Gather", ["embedding", "input_ids"], ["hidden"]),
+            helper.make_node("Cast", ["attention_mask"], ["mask_float"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["mask_float", "last"], ["mask"]),
+            helper.make_node("Mul", ["hidden", "mask"], ["unmasked"]),
+            helper.make_node("ReduceSum", ["unmasked", "middle"], ["total"], keepdims=1),
+            helper.make_node("ReduceSum", ["mask", "middle"], ["count"], keepdims=1),
+            helper.make_node("Div", ["total", "count"], ["mean"]),
+            helper.make_node("Add", ["hidden", "mean"], ["context"]),
+            helper.make_node("MatMul", ["context", "decoder"], ["raw"]),
+            helper.make_node("Mul", ["raw", "factor"], ["logits"]),
+        ]
+        output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", "L", self.embedding.shape[0]])
+        if pools_inside:
+            nodes += [
+                helper.make_node("ReduceMax", ["logits", "middle"], ["pooled"], keepdims=0),
+                helper.make_node("Relu", ["pooled"], ["positive"]),
+                helper.make_node("Add", ["positive", "one"], ["above_one"]),
+                helper.make_node("Log", ["above_one"], ["weights"]),
+            ]
+            output = helper.make_tensor_value_info("weights", TensorProto.FLOAT, ["B", self.embedding.shape[0]])
+        constants = {
+            "embedding": self.embedding,
+            "decoder": self.decoder,
+            "last": np.array([-1]),
+            "middle": np.array([1]),
+            "one": np.array(1, dtype=np.float32),
+            "factor": np.array(factor, dtype=np.float32),
+        }
+        graph = helper.make_graph(
+            nodes,
+            "small",
+            [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "L"]) for name in inputs],
+            [output],
+            [numpy_helper.from_array(array, name) for name, array in constants.items()],
+        )
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+        return path
+
+
+def expected_weights(logits: NDArray[np.float32], tokens: list[str] = TOKENS) -> dict[str, float]:
+    """The published formula over (L, V) logits, activation before the maximum, special tokens left out."""
+    weights = np.log1p(np.maximum(logits, 0)).max(axis=0)
+    return {
+        token: float(weight)
+        for token, weight in zip(tokens, weights, strict=True)
+        if weight > 0 and token not in SPECIAL
+    }
+
+
+def write_bundle(folder: Path, **changes: Any) -> Path:
+    """A bundle of two small graphs; `changes` replace fields of its manifest."""
+    folder.mkdir(parents=True)
+    made = tokenizer()
+    made.save(str(folder / "tokenizer.json"))
+    SmallGraph(seed=1).save(folder / "doc.onnx")
+    SmallGraph(seed=2).save(folder / "query.onnx")
+    vocabulary = Vocabulary(made.get_vocab(), [])
+    manifest: dict[str, Any] = {
+        "schema": 1,
+        "name": "small",
+        "licence": "Apache-2.0",
+        "roles": {
+            "doc": {"graph": "doc.onnx", "max_length": 32},
+            "query": {"graph": "query.onnx", "max_length": 16},
+        },
+        "pooling": "max",
+        "activation": "log1p_relu",
+        "vocabulary": {"size": len(vocabulary), "sha256": vocabulary.sha256()},
+        "weight_type": "float32",
+        "files": {name: file_record(folder / name) for name in ("tokenizer.json", "doc.onnx", "query.onnx")},
+    }
+    (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}), encoding="utf-8")
+    return folder
+
+
+def edit_manifest(folder: Path, **changes: Any) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_model import SmallGraph, edit_manifest, tokenizer, write_bundle
+
+from spladerunner import Expander, IntegrityError, ModelFilesError
+from spladerunner.bundle import Bundle
+
+
+def test_reads_what_the_manifest_says(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    assert (opened.name, opened.licence, opened.weight_type) == ("small", "Apache-2.0", "float32")
+    assert opened.roles["doc"].graph == bundle / "doc.onnx" and opened.roles["doc"].max_length == 32
+    assert opened.roles["query"].graph == bundle / "query.onnx" and opened.roles["query"].max_length == 16
+
+
+@pytest.mark.parametrize("name", ["doc.onnx", "query.onnx", "tokenizer.json"])
+def test_one_changed_byte_is_found(bundle: Path, name: str) -> None:
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    with pytest.raises(IntegrityError, match=rf"{name} has sha256 .* but manifest\.json says .*Fetch or export"):
+        Expander(bundle)
+
+
+@pytest.mark.parametrize("name", ["doc.onnx", "query.onnx", "tokenizer.json"])
+def test_a_file_cut_in_half_is_found(bundle: Path, name: str) -> None:
+    os.truncate(bundle / name, (bundle / name).stat().st_size // 2)
+    with pytest.raises(IntegrityError, match=f"{name} has size"):
+        Expander(bundle)
+
+
+@pytest.mark.parametrize("name", ["doc.onnx", "query.onnx", "tokenizer.json"])
+def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    with pytest.raises(ModelFilesError, match=name):
+        Expander(bundle)
+
+
+def test_a_tokenizer_of_another_vocabulary_is_found(bundle: Path) -> None:
+    edit_manifest(bundle, vocabulary={"size": 3, "sha256": "0" * 64})
+    with pytest.raises(IntegrityError, match=r"tokenizer\.json has a vocabulary of \d+ tokens .*manifest says 3"):
+        Expander(bundle)
+
+
+@pytest.mark.parametrize("outside", ["../secret", "/etc/passwd", "a/../../secret", "..\\secret", "C:secret", ""])
+def test_a_manifest_may_name_only_files_inside_its_folder(tmp_path: Path, outside: str) -> None:
+    (tmp_path / "secret").write_text("secret")
+    bundle = write_bundle(tmp_path / "bundle")
+    files = json.loads((bundle / "manifest.json").read_text())["files"]
+    edit_manifest(bundle, files={**files, outside: {"size": 6, "sha256": ""}})
+    with pytest.raises(ModelFilesError, match=r"manifest\.json.*not inside its folder"):
+        Expander(bundle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": 2}, "schema 2; this version of spladerunner reads schema 1"),
+        ({"schema": None}, "schema None"),
+        ({"roles": {"doc": {"graph": "doc.onnx", "max_length": 8}}}, "query = None"),
+        ({"roles": []}, r"roles = \[\]"),
+        ({"roles": {"doc": {"graph": "other.onnx", "max_length": 8}}}, "names other.onnx"),
+        ({"roles": {"doc": {"graph": "doc.onnx", "max_length": "long"}}}, "max_length = 'long' where a int belongs"),
+        ({"files": {}}, r"its files are \[\]"),
+        ({"files": None}, "files = None"),
+        ({"activation": "softmax"}, "activation 'softmax'"),
+        ({"vocabulary": {}}, "size = None"),
+        ({"name": 7}, "name = 7"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_named(bundle: Path, changes: dict[str, Any], message: str) -> None:
+    edit_manifest(bundle, **changes)
+    with pytest.raises(ModelFilesError, match=rf"manifest\.json.*{message}"):
+        Expander(bundle)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\xff\xfe"])
+def test_a_manifest_that_is_no_json_object_is_named(bundle: Path, content: bytes) -> None:
+    (bundle / "manifest.json").write_bytes(content)
+    with pytest.raises(ModelFilesError, match=re.escape(str(bundle / "manifest.json"))):
+        Expander(bundle)
+
+
+def test_a_folder_that_is_no_bundle_is_named_with_the_command_that_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(ModelFilesError, match=rf"{tmp_path} holds no model.*spladerunner export"):
+        Expander(tmp_path)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelFilesError, match="is not a folder"):
+        Bundle.open(tmp_path / "file")
+
+
+@pytest.mark.parametrize("graph", ["model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx"])
+def test_a_folder_without_a_manifest_is_a_symmetric_model(tmp_path: Path, graph: str) -> None:
+    (tmp_path / "onnx").mkdir()
+    small = SmallGraph()
+    small.save(tmp_path / graph)
+    tokenizer().save(str(tmp_path / "tokenizer.json"))
+    opened = Bundle.open(tmp_path)
+    assert opened.roles["doc"] == opened.roles["query"]
+    assert opened.roles["doc"].max_length == 512
+    expander = Expander(tmp_path)
+    assert expander.expand("the cat") == expander.expand_query("the cat") != [{}]
+
+
+def test_a_folder_without_a_manifest_is_cut_where_its_configuration_says(tmp_path: Path) -> None:
+    SmallGraph().save(tmp_path / "model.onnx")
+    tokenizer().save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 300}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 1e30}))
+    assert Bundle.open(tmp_path).roles["doc"].max_length == 300
+    (tmp_path / "tokenizer_config.json").write_text("{")
+    with pytest.raises(ModelFilesError, match=r"tokenizer_config\.json cannot be read"):
+        Bundle.open(tmp_path)
+
+
+def test_a_graph_of_another_vocabulary_is_found(tmp_path: Path) -> None:
+    SmallGraph(vocabulary_size=20).save(tmp_path / "model.onnx")
+    tokenizer().save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ModelFilesError, match=r"model\.onnx weighs 20 tokens, but .*tokenizer\.json has"):
+        Expander(tmp_path).expand("the cat")

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_model import TOKENS, SmallGraph, expected_weights, tokenizer, write_bundle
+
+from spladerunner import Expander, ProviderError, SparseVector, UnknownModelError
+
+TEXTS = [
+    "the cat sat on the mat",
+    "",
+    "naïve dogs running by the river bank",
+    "money!",
+    "the " * 60,
+    "数 😀 אבג \u0000 \ud800",
+    "x",
+]
+
+
+def reference(text: str, seed: int, max_length: int) -> dict[str, float]:
+    made = tokenizer()
+    made.enable_truncation(max_length)
+    return expected_weights(SmallGraph(seed=seed).logits(made.encode(text).ids))
+
+
+def test_documents_and_queries_are_weighed_by_the_published_formula(bundle: Path) -> None:
+    expander = Expander(bundle)
+    for text in ("the cat sat on the mat", "naïve dogs running", "a b c d e f g h i j k l m n o p q r s"):
+        for weights, expected in (
+            (expander.expand(text)[0], reference(text, seed=1, max_length=32)),
+            (expander.expand_query(text)[0], reference(text, seed=2, max_length=16)),
+        ):
+            assert weights == pytest.approx(expected, abs=1e-5)
+            assert list(weights.values()) == sorted(weights.values(), reverse=True)
+
+
+def test_a_graph_that_pools_inside_gives_the_same(tmp_path: Path) -> None:
+    for name, pools_inside in (("logits", False), ("pooled", True)):
+        (tmp_path / name).mkdir()
+        SmallGraph().save(tmp_path / name / "model.onnx", pools_inside=pools_inside)
+        tokenizer().save(str(tmp_path / name / "tokenizer.json"))
+    logits, pooled = (Expander(tmp_path / name).expand("the cat sat")[0] for name in ("logits", "pooled"))
+    assert pooled == pytest.approx(logits, abs=1e-5)
+
+
+def test_a_lone_string_counts_as_a_list_of_one(bundle: Path) -> None:
+    expander = Expander(bundle)
+    assert expander.expand("the cat") == expander.expand(["the cat"])
+    assert expander.encode("the cat") == expander.encode(("the cat",)) == list(expander.stream("the cat"))
+
+
+def test_special_tokens_never_appear(bundle: Path) -> None:
+    weights = Expander(bundle).expand(["the cat", "[CLS] [MASK] ꙮ [SEP]"])
+    assert all(weights) and not {token for one in weights for token in one} & set(TOKENS[:5])
+
+
+@pytest.mark.parametrize("empty", ["", "   ", "\n", "\0"])
+def test_an_empty_text_is_an_empty_vector(bundle: Path, empty: str) -> None:
+    assert Expander(bundle).encode(["the cat", empty])[1] == SparseVector([], [])
+    assert Expander(bundle).expand(empty) == [{}]
+
+
+def test_an_empty_list_is_an_empty_list(bundle: Path) -> None:
+    assert Expander(bundle).expand([]) == [] == Expander(bundle).encode(iter([]))
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 40, None])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_text_has_one_vector_whatever_stands_beside_it(
+    expander: Expander, threads: int, batch_tokens: int | None
+) -> None:
+    """On the embedded int8 pair, whose activations are scaled over all that runs together."""
+    alone = [expander.encode(text)[0] for text in TEXTS]
+    other = Expander(threads=threads, batch_tokens=batch_tokens)
+    assert other.encode(TEXTS) == alone
+    order = random.Random(0).sample(range(len(TEXTS)), len(TEXTS))
+    assert other.encode([TEXTS[at] for at in order] * 2) == [alone[at] for at in order] * 2
+
+
+def test_threads_may_share_an_expander(expander: Expander) -> None:
+    alone = [expander.encode(text)[0] for text in TEXTS]
+    shared = Expander()
+    with ThreadPoolExecutor(8) as executor:
+        for vectors in executor.map(lambda _: shared.encode(TEXTS), range(24)):
+            assert vectors == alone
+
+
+def test_stream_takes_texts_as_it_needs_them(bundle: Path) -> None:
+    taken = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield "the cat sat"
+
+    stream = Expander(bundle, threads=2, batch_tokens=50).stream(texts())
+    vectors = [next(stream) for _ in range(20)]
+    assert len(set(vectors)) == 1 and taken <= 20 + 50 // 5 + 1
+
+
+def test_stream_over_100_000_texts_holds_steady(bundle: Path) -> None:
+    """Peak memory in a process of its own, after the first tenth and at the end."""
+    code = """
+import resource, sys
+from spladerunner import Expander
+texts = (f"the cat sat on the mat {number} " * (number % 5) for number in range(100_000))
+for done, vector in enumerate(Expander(sys.argv[1], threads=2).stream(texts)):
+    if done == 10_000:
+        early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(done + 1, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - early) / 1024)
+"""
+    done, grown = subprocess.check_output([sys.executable, "-c", code, bundle], text=True).split()
+    assert int(done) == 100_000
+    assert float(grown) < 8  # MB
+
+
+def test_max_length_is_the_manifests_and_can_be_overridden(bundle: Path) -> None:
+    long = "the cat sat on the mat by the river bank with a dog and money " * 5
+    for given, role, expected in [
+        (None, "doc", 32),
+        (None, "query", 16),
+        (8, "doc", 8),
+        (8, "query", 8),
+        ({"query": 5}, "query", 5),
+        ({"query": 5}, "doc", 32),
+    ]:
+        seed = 1 if role == "doc" else 2
+        expander = Expander(bundle, given)  # type: ignore[arg-type]
+        weights = expander.expand(long) if role == "doc" else expander.expand_query(long)
+        assert weights[0] == pytest.approx(reference(long, seed, expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("bad", [None, 7, b"bytes", 1.5, ["nested"]])
+def test_what_is_no_text_is_named_with_its_position(bundle: Path, bad: Any) -> None:
+    expander = Expander(bundle)
+    with pytest.raises(TypeError, match=r"texts\[1\] must be a str, not " + type(bad).__name__):
+        expander.expand(["the cat", bad])
+    with pytest.raises(TypeError, match=r"texts\[1\]"):
+        list(expander.stream(iter(["the cat", bad])))
+
+
+@pytest.mark.parametrize("bad", [None, 7, b"bytes", {"the": "cat"}])
+def test_what_is_no_list_of_texts_is_an_error(bundle: Path, bad: Any) -> None:
+    with pytest.raises(TypeError, match="texts must be a str or an iterable of str, not " + type(bad).__name__):
+        Expander(bundle).expand(bad)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"threads": 0}, ValueError, "threads=0 is too small: it must be at least 1"),
+        ({"threads": 1.5}, TypeError, "threads must be an int, not 1.5"),
+        ({"batch_tokens": 0}, ValueError, "batch_tokens=0"),
+        ({"max_length": 2}, ValueError, "max_length=2 is too small: it must be at least 3"),
+        ({"max_length": True}, TypeError, "True"),
+        ({"max_length": {"title": 8}}, ValueError, "'title', which is neither 'doc' nor 'query'"),
+        ({"providers": ["NoSuchExecutionProvider"]}, ProviderError, "NoSuchExecutionProvider.*CPUExecutionProvider"),
+        ({"providers": []}, ProviderError, r"\[\]"),
+    ],
+)
+def test_options_out_of_range_are_errors(
+    bundle: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Expander(bundle, **options)
+
+
+def test_a_role_that_does_not_exist_is_an_error(bundle: Path) -> None:
+    with pytest.raises(ValueError, match="'title' is neither 'doc' nor 'query'"):
+        Expander(bundle).encode("the cat", role="title")  # type: ignore[arg-type]
+
+
+def test_an_unknown_model_is_an_error_with_the_close_matches() -> None:
+    with pytest.raises(UnknownModelError, match=r"naver/splade-v3-destilbert.*naver/splade-v3-distilbert"):
+        Expander("naver/splade-v3-destilbert")
+
+
+def test_explain_gives_the_shared_tokens_and_their_products(bundle: Path) -> None:
+    expander = Expander(bundle)
+    explanation = expander.explain("river bank", "the cat sat by the river")
+    query, document = expander.expand_query("river bank")[0], expander.expand("the cat sat by the river")[0]
+    assert {match.token for match in explanation.shared} == query.keys() & document.keys() != set()
+    for match in explanation.shared:
+        assert match.query_weight == query[match.token] and match.document_weight == document[match.token]
+        assert match.product == match.query_weight * match.document_weight
+    products = [match.product for match in explanation.shared]
+    assert products == sorted(products, reverse=True)
+    vectors = expander.encode("river bank", role="query")[0], expander.encode("the cat sat by the river")[0]
+    assert explanation.score == pytest.approx(vectors[0].dot(vectors[1]))
+
+
+def test_explain_takes_an_empty_text(bundle: Path) -> None:
+    explanation = Expander(bundle).explain("", "the cat")
+    assert explanation.shared == () and explanation.score == 0
+
+
+def test_own_tokens_are_those_of_the_text_as_it_is_read(bundle: Path) -> None:
+    own = Expander(bundle, 5).own_tokens("the cat sat on the mat")
+    assert {"the", "cat", "sat"} <= own and "mat" not in own
+
+
+def test_a_graph_is_opened_when_its_role_is_first_needed(tmp_path: Path) -> None:
+    expander = Expander(write_bundle(tmp_path / "bundle"))
+    expander.expand_query("the cat")
+    (tmp_path / "bundle" / "query.onnx").unlink()
+    assert expander.expand_query("the cat") != [{}]
+    assert expander.expand("the cat") != [{}]
+
+
+def test_repr_says_what_it_is(bundle: Path) -> None:
+    assert repr(Expander(bundle, threads=2)) == "Expander('small', max_length={'doc': 32, 'query': 16}, threads=2)"
+
+
+def test_a_text_of_a_million_characters_has_the_vector_of_its_beginning(expander: Expander) -> None:
+    sentence = "Enriched uranium was made at Oak Ridge, and plutonium at Hanford. "
+    assert expander.encode(sentence * 15_000) == expander.encode(sentence * 60)
+
+
+HARD = {
+    "surrogate": "a \ud800 b",
+    "NUL": "a\0b",
+    "control characters": "".join(map(chr, range(32))) + "\x7f\x80\x9f",
+    "ten megabytes": "word " * 2_000_000,
+    "emoji": "😀👩‍👩‍👧‍👦🏳️‍🌈" * 10_000,
+    "right to left": "مرحبا بالعالم שלום עולם",
+    "combining marks": "e" + "\u0301" * 10_000,
+    "noncharacters": "\ufffe\uffff\U0010ffff",
+}
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in HARD.items()])
+def test_hard_texts_are_handled(expander: Expander, text: str) -> None:
+    (weights,) = expander.expand(text)
+    assert all(weight > 0 for weight in weights.values())

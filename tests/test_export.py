@@ -1,0 +1,294 @@
+"""The export: the trained pair through the command, and small random checkpoints where it must say no."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import numpy_helper
+from small_model import TOKENS, tokenizer
+from spladerunner.export import export_bundle, pipeline
+from spladerunner.export.optimize import optimize
+from spladerunner.export.quantize import quantize
+from spladerunner.export.share_table import share_table
+from spladerunner.export.verify import Agreement, verification_texts
+from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
+
+from spladerunner import CheckpointError, Expander, VerificationError
+from spladerunner.bundle import Bundle
+
+
+def save_tokenizer(folder: Path, tokens: list[str] = TOKENS) -> None:
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer(tokens),
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    ).save_pretrained(folder)
+
+
+def save_checkpoint(folder: Path, tokens: list[str] = TOKENS, *, tied: bool = True, head: bool = True) -> Path:
+    """A BERT of one layer with random weights."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokens),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        tie_word_embeddings=tied,
+    )
+    model = BertForMaskedLM(config) if head else BertModel(config)
+    if head:
+        torch.nn.init.normal_(model.cls.predictions.bias)
+    model.save_pretrained(folder)
+    save_tokenizer(folder, tokens)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "verification_texts", lambda: ["the cat sat", "river bank " * 40, ""])
+
+
+@pytest.fixture(scope="module")
+def exported(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The trained pair through the command, and what the command said."""
+    folder = tmp_path_factory.mktemp("exported") / "tiny-en"
+    pair = [word for role in ("doc", "query") for word in (f"--{role}", str(shared / "tiny-en" / role))]
+    done = subprocess.run(
+        [sys.executable, "-m", "spladerunner", "export", *pair, "-o", folder, "--licence", "Apache-2.0"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    return folder, done.stderr
+
+
+def test_the_command_shows_each_step_with_its_size_and_time(exported: tuple[Path, str]) -> None:
+    lines = exported[1].splitlines()
+    for step in ("convert", "optimize", "quantize", "share table"):
+        for role in ("doc", "query"):
+            assert any(re.match(rf"{step} +{role} +[\d.]+ MB +[\d.]+ s$", line) for line in lines), (step, lines)
+    assert sum("cosine worst" in line for line in lines) == 2
+    assert lines[-1].startswith(str(exported[0]))
+
+
+def test_the_command_makes_the_bundle_that_ships(exported: tuple[Path, str], expander: Expander) -> None:
+    made = Expander(exported[0])
+    for role in ("doc", "query"):
+        texts = verification_texts()[::10]
+        for one, other in zip(made.encode(texts, role=role), expander.encode(texts, role=role), strict=True):
+            assert one.dot(other) == pytest.approx((one.dot(one) * other.dot(other)) ** 0.5, rel=1e-3)
+    assert {path.name for path in exported[0].iterdir()} == {
+        path.name for path in (Path(__file__).parents[1] / "models" / "tiny-en").iterdir()
+    }
+
+
+def test_manifest_and_card_say_how_it_was_made_and_measured(exported: tuple[Path, str]) -> None:
+    manifest = json.loads((exported[0] / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["name"], manifest["licence"], manifest["weight_type"]) == ("tiny-en", "Apache-2.0", "int8")
+    for role in ("doc", "query"):
+        assert manifest["roles"][role]["checkpoint"] == f"tiny-en/{role}"
+        measured = manifest["verification"][role]
+        assert measured["texts"] >= 200
+        assert measured["worst_cosine"] >= 0.99 and measured["mean_cosine"] >= 0.999
+        assert measured["fp32_largest_difference"] <= 1e-4
+    assert manifest["verification"]["shortfalls"] == []
+    assert manifest["made_by"]["versions"]["onnxruntime"] == onnxruntime.__version__
+    card = (exported[0] / "README.md").read_text(encoding="utf-8")
+    assert f"{manifest['verification']['doc']['worst_cosine']:.4f}" in card and "Apache-2.0" in card
+    assert "{" not in card
+
+
+def test_the_verification_texts_are_many_and_varied() -> None:
+    texts = verification_texts()
+    assert len(set(texts)) == len(texts) >= 200
+    assert sum(len(text.split()) > 512 for text in texts) >= 10
+    assert sum(not text.isascii() for text in texts) >= 30
+    assert any("def " in text for text in texts) and any(len(text) < 10 for text in texts)
+
+
+@pytest.mark.usefixtures("few_texts")
+def test_a_lone_checkpoint_becomes_a_symmetric_bundle(checkpoint: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    folder = export_bundle(checkpoint, tmp_path / "made", accept_drift=True, progress=lines.append)
+    roles = Bundle.open(folder).roles
+    assert roles["doc"] == roles["query"] and roles["doc"].max_length == 64
+    expander = Expander(folder)
+    assert expander.encode("the cat") == expander.encode("the cat", role="query")
+    assert not (folder / "query.onnx").exists()
+    assert any(line.startswith("convert") for line in lines)
+
+
+def test_two_vocabularies_cannot_be_paired(checkpoint: Path, tmp_path: Path) -> None:
+    tokens = [*TOKENS[:10], "horse", *TOKENS[11:]]
+    other = save_checkpoint(tmp_path / "other", tokens)
+    with pytest.raises(CheckpointError, match=rf"cannot be paired.* {len(TOKENS)} and {len(TOKENS)} .* position 10 on"):
+        export_bundle(checkpoint, tmp_path / "made", other)
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+@pytest.mark.usefixtures("few_texts")
+def test_falling_short_is_an_error_with_the_figures(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drifted = Agreement(3, 1e-3, 0.95, "the cat sat", 0.97, 0.5, 10.0, 1.0, 1.0)
+    monkeypatch.setattr(pipeline, "measure", lambda *_: drifted)
+    with pytest.raises(
+        VerificationError,
+        match=r"difference 0.001 is above 1e-04.*cosine 0.9500 is below 0.99 .*top-20 tokens 50.0% is below 90%",
+    ):
+        export_bundle(checkpoint, tmp_path / "made")
+    assert list(tmp_path.iterdir()) == []
+    lines: list[str] = []
+    folder = export_bundle(checkpoint, tmp_path / "made", accept_drift=True, progress=lines.append)
+    shortfalls = json.loads((folder / "manifest.json").read_text())["verification"]["shortfalls"]
+    assert len(shortfalls) == 3 and "0.9500" in shortfalls[1]
+    assert "**Warning:** doc: worst cosine 0.9500" in (folder / "README.md").read_text()
+    assert sum(line.startswith("warning: doc: ") for line in lines) == 3
+    assert "--accept-drift" in json.loads((folder / "manifest.json").read_text())["made_by"]["command"]
+
+
+@pytest.mark.usefixtures("few_texts")
+def test_an_interrupted_export_leaves_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "measure", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export_bundle(checkpoint, tmp_path / "made")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_export_leaves_no_bundle_under_its_name(shared: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "spladerunner",
+        "export",
+        "--doc",
+        shared / "tiny-en" / "doc",
+        "-o",
+        tmp_path / "b",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("share table"):
+                break
+        time.sleep(0.5)
+        process.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "b").exists()
+
+
+def test_an_output_that_exists_is_left_alone(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("kept")
+    with pytest.raises(CheckpointError, match="exists already"):
+        export_bundle(checkpoint, tmp_path)
+    with pytest.raises(CheckpointError, match="exists already"):
+        export_bundle(checkpoint, tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_checkpoint_without_a_file_is_named(tmp_path: Path, name: str) -> None:
+    folder = save_checkpoint(tmp_path / "half")
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=f"holds no {name}"):
+        export_bundle(folder, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_checkpoint_cut_in_half_is_named(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path / "half")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        export_bundle(folder, tmp_path / "made")
+
+
+def test_a_checkpoint_without_a_masked_lm_head_is_refused(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path / "headless", head=False)
+    with pytest.raises(CheckpointError, match=r"lacks \['cls\.predictions"):
+        export_bundle(folder, tmp_path / "made")
+
+
+@pytest.fixture(scope="module")
+def graphs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small checkpoint's graph after each step."""
+    from spladerunner.export.convert import convert
+
+    folder = tmp_path_factory.mktemp("graphs")
+    made = {"convert": convert(checkpoint, folder / "fp32", len(TOKENS))}
+    made["optimize"] = optimize(made["convert"], folder / "optimized.onnx")
+    made["quantize"] = quantize(made["optimize"], folder / "quantized.onnx")
+    made["share"] = folder / "shared.onnx"
+    assert share_table(made["quantize"], made["share"])
+    return made
+
+
+def logits(graph: Path) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    ids = np.array([[2, *range(5, 25), 3]], dtype=np.int64)
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    output: np.ndarray = session.run(None, feeds)[0]
+    return output
+
+
+def test_optimize_is_exact_and_leaves_fewer_nodes_of_the_standard(graphs: dict[str, Path]) -> None:
+    np.testing.assert_allclose(logits(graphs["optimize"]), logits(graphs["convert"]), rtol=0, atol=1e-4)
+    before, after = (onnx.load(graphs[step]).graph.node for step in ("convert", "optimize"))
+    assert len(after) < len(before)
+    assert {node.domain for node in after} <= {"", "ai.onnx"}
+
+
+def test_quantize_leaves_no_float_matrix(graphs: dict[str, Path]) -> None:
+    graph = onnx.load(graphs["quantize"]).graph
+    constants = {constant.name for constant in graph.initializer}
+    assert not [node for node in graph.node if node.op_type == "MatMul" and node.input[1] in constants]
+    assert [node for node in graph.node if node.op_type == "MatMulInteger"]
+
+
+def test_share_table_looks_the_embedding_up_in_the_decoders_matrix(graphs: dict[str, Path]) -> None:
+    graph = onnx.load(graphs["share"]).graph
+    tables = [constant for constant in graph.initializer if sorted(constant.dims) == [32, len(TOKENS)]]
+    assert [table.data_type for table in tables] == [onnx.TensorProto.INT8]
+    assert np.abs(logits(graphs["share"]) - logits(graphs["quantize"])).max() < 0.1
+    original = next(c for c in onnx.load(graphs["convert"]).graph.initializer if "word_embeddings" in c.name)
+    scale = next(c for c in graph.initializer if list(c.dims) == [len(TOKENS)] and c.name.endswith("_scale"))
+    steps = numpy_helper.to_array(scale)[:, np.newaxis]
+    restored = numpy_helper.to_array(tables[0]).T * steps
+    assert np.all(np.abs(restored - numpy_helper.to_array(original)) <= 0.501 * steps)
+
+
+def test_share_table_leaves_an_untied_model_as_it_is(tmp_path: Path) -> None:
+    from spladerunner.export.convert import convert
+
+    folder = save_checkpoint(tmp_path / "untied", tied=False)
+    quantized = quantize(convert(folder, tmp_path / "fp32", len(TOKENS)), tmp_path / "quantized.onnx")
+    assert not share_table(quantized, tmp_path / "shared.onnx")
+    np.testing.assert_array_equal(logits(tmp_path / "shared.onnx"), logits(quantized))

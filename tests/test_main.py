@@ -1,0 +1,176 @@
+"""The command line, as processes: what a shell sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spladerunner import Expander, __version__, list_models
+
+COMMAND = [sys.executable, "-m", "spladerunner"]
+
+
+def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, encoding="utf-8", **options
+    )
+
+
+def in_terminal(*arguments: str, columns: int = 60) -> str:
+    """What the command prints where its output is a terminal."""
+    master, slave = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns)}
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=slave, stderr=slave, env=environment)
+    os.close(slave)
+    output = b""
+    while True:
+        try:
+            chunk = os.read(master, 4096)
+        except OSError:  # Linux's end of file on a terminal
+            break
+        if not chunk:
+            break
+        output += chunk
+    os.close(master)
+    assert process.wait() == 0
+    return output.decode().replace("\r\n", "\n")
+
+
+def test_in_a_pipe_expand_prints_json_lines(expander: Expander) -> None:
+    texts = ["The Manhattan Project and its atomic bomb", "", "naïve 数"]
+    done = run("expand", *texts)
+    assert done.returncode == 0 and done.stderr == ""
+    assert [json.loads(line) for line in done.stdout.splitlines()] == expander.expand(texts)
+
+
+def test_expand_takes_queries_and_the_heaviest_alone(expander: Expander) -> None:
+    done = run("expand", "--query", "--top", "3", "who built the bomb")
+    assert list(json.loads(done.stdout).items()) == list(expander.expand_query("who built the bomb")[0].items())[:3]
+
+
+def test_expand_reads_a_text_a_line_from_standard_input(expander: Expander) -> None:
+    done = run("expand", input="atomic bomb\n\nnaïve\r\nlast without an end")
+    expected = expander.expand(["atomic bomb", "", "naïve", "last without an end"])
+    assert [json.loads(line) for line in done.stdout.splitlines()] == expected
+
+
+def test_a_slow_writer_is_answered_line_by_line() -> None:
+    with subprocess.Popen([*COMMAND, "expand"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for text in (b"atomic bomb\n", b"river bank\n"):
+            process.stdin.write(text)
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+def test_bytes_that_are_no_utf8_are_replaced_and_not_fatal() -> None:
+    done = subprocess.run([*COMMAND, "expand"], input=b"atomic \xff\xfe bomb\n", capture_output=True, check=True)
+    assert "atomic" in json.loads(done.stdout)
+
+
+def test_json_is_utf8_whatever_the_locale() -> None:
+    done = run("expand", "naïve café", env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and json.loads(done.stdout)
+
+
+def test_on_a_terminal_expand_draws_bars() -> None:
+    drawn = in_terminal("expand", "--top", "12", "The Manhattan Project and its atomic bomb")
+    title, *lines = drawn.rstrip().splitlines()
+    assert title == "The Manhattan Project and its atomic bomb" and len(lines) == 12
+    assert {line[0] for line in lines} == {" ", "+"}
+    assert all(("█" in line) == (line[0] == " ") and ("░" in line) == (line[0] == "+") for line in lines)
+    assert len({line.index(".") for line in lines}) == 1
+    assert all(len(line) <= 60 for line in lines)
+
+
+def test_on_a_terminal_json_is_to_be_had_too() -> None:
+    assert "manhattan" in json.loads(in_terminal("expand", "--json", "The Manhattan Project"))
+
+
+def test_explain_prints_the_shared_tokens(expander: Expander) -> None:
+    query, document = "who built the nuclear bomb", "The Manhattan Project and its atomic bomb"
+    explanation = expander.explain(query, document)
+    printed = json.loads(run("explain", query, document).stdout)
+    assert printed["score"] == explanation.score
+    assert [match["token"] for match in printed["shared"]] == [match.token for match in explanation.shared]
+    assert f"{explanation.score:.2f}" in in_terminal("explain", query, document).splitlines()[-1]
+
+
+def test_models_lists_every_known_model() -> None:
+    head, *rows = run("models").stdout.splitlines()
+    assert head.split() == ["name", "parameters", "shape", "licence", "commercial", "use", "source"]
+    assert [row.split()[0] for row in rows] == [spec.name for spec in list_models()]
+    assert "embedded" in rows[0] and "Apache-2.0" in rows[0]
+
+
+def test_expand_takes_another_model(bundle: Path) -> None:
+    assert json.loads(run("expand", "--model", bundle, "the cat").stdout) == Expander(bundle).expand("the cat")[0]
+
+
+def test_version() -> None:
+    assert run("--version").stdout.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["expand", "--model", "no-such-model", "text"], "no-such-model"),
+        (["expand", "--model", os.sep + "dev", "text"], "holds no model"),
+        (["export", "--doc", "no-such-folder", "-o", "never-made"], "no-such-folder"),
+    ],
+)
+def test_a_library_error_is_one_line_and_exit_1(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("spladerunner: ") and message in done.stderr and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["expand", "--top", "0", "text"], ["expand", "--top", "many", "text"]])
+def test_a_wrong_call_is_exit_2(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2 and "usage: spladerunner" in done.stderr
+
+
+def test_the_export_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('No module named torch')")
+    done = run("export", "--doc", "x", "-o", "y", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert "pip install 'spladerunner[export]'" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    with subprocess.Popen(
+        [*COMMAND, "expand"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        process.stdin.write(b"atomic bomb\n")
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.stdout.close()
+        process.stdin.write(b"river bank\n" * 100)
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+def test_an_interrupt_ends_quietly() -> None:
+    with subprocess.Popen(
+        [*COMMAND, "expand"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        process.stdin.write(b"atomic bomb\n")
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert process.stderr.read() == b""

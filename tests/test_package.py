@@ -1,0 +1,129 @@
+"""What is installed: the wheel, its import in an environment of its own, and what the import leaves alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import spladerunner
+
+HEAVY = {"huggingface_hub", "onnx", "optimum", "scipy", "torch", "transformers"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, so that nothing is left in the tree."""
+    source = tmp_path_factory.mktemp("source") / "spladerunner"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__"))
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source],
+        check=True,
+    )
+    (built,) = folder.iterdir()
+    return built
+
+
+def test_the_wheel_holds_the_packages_the_bundle_the_licence_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        found = set(archive.namelist())
+    expected = {
+        str(path.relative_to(ROOT))
+        for pattern in ("spladerunner/*.py", "spladerunner/py.typed", "models/*.py", "models/*.md", "models/tiny-en/*")
+        for path in ROOT.glob(pattern)
+    } | {str(path.relative_to(ROOT)) for path in (ROOT / "export").iterdir() if path.suffix in (".py", ".jsonl")}
+    expected = {name if name.startswith("spladerunner/") else f"spladerunner/{name}" for name in expected}
+    information = f"spladerunner-{spladerunner.__version__}.dist-info"
+    expected |= {
+        f"{information}/{name}"
+        for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt")
+    }
+    assert found == expected
+    assert "spladerunner/models/tiny-en/doc.onnx" in found and "spladerunner/py.typed" in found
+
+
+def test_the_metadata_shows_well(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("METADATA"))
+        metadata = message_from_bytes(archive.read(name))
+    assert metadata["Name"] == "spladerunner" and metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert len(str(metadata.get_payload())) > 2000
+    required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert sorted(line.split(">")[0] for line in required) == ["huggingface_hub", "numpy", "onnxruntime", "tokenizers"]
+
+
+def test_the_wheel_works_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel], check=True)
+    code = """
+import importlib.util, spladerunner
+print(importlib.util.find_spec("export"), importlib.util.find_spec("models"), importlib.util.find_spec("torch"))
+print(spladerunner.__file__)
+print(*spladerunner.Expander().expand("The Manhattan Project and its atomic bomb")[0])
+"""
+    output = subprocess.check_output([python, "-I", "-c", code], text=True, cwd=tmp_path).splitlines()
+    assert output[0] == "None None None"
+    assert str(tmp_path) in output[1]
+    assert {"manhattan", "atomic", "nuclear"} <= set(output[2].split())
+    done = subprocess.run(
+        [tmp_path / "env" / "bin" / "spladerunner", "export", "--doc", "x", "-o", "y"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1 and "pip install 'spladerunner[export]'" in done.stderr
+
+
+def test_importing_loads_nothing_heavy_and_says_nothing() -> None:
+    code = f"""
+import sys
+import spladerunner
+spladerunner.Expander().expand("atomic bomb")
+print(sorted({HEAVY!r} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_nothing_is_written_and_no_network_is_asked_even_without_a_home(tmp_path: Path) -> None:
+    code = """
+import os, sys
+seen = []
+def audit(event, arguments):
+    if event == "open" and isinstance(arguments[2], int):
+        if arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and arguments[0] != os.devnull:
+            seen.append((event, arguments))
+    elif event.startswith(("socket.", "os.mkdir", "os.remove", "os.rename", "subprocess.", "tempfile.", "urllib.")):
+        seen.append((event, arguments))
+sys.addaudithook(audit)
+import spladerunner
+spladerunner.Expander().explain("atomic bomb", "nuclear weapon")
+print(seen)
+"""
+    environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
+    output = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=tmp_path, env=environment)
+    assert output == "[]\n" and list(tmp_path.iterdir()) == []
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(spladerunner.__all__) == spladerunner.__all__
+    assert all(hasattr(spladerunner, name) for name in spladerunner.__all__)
+
+
+def test_the_embedded_bundle_is_small_and_made_by_the_export() -> None:
+    folder = ROOT / "models" / "tiny-en"
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 12_000_000
+    manifest = (folder / "manifest.json").read_text(encoding="utf-8")
+    assert '"command": "spladerunner export --doc tiny-en/doc --query tiny-en/query -o models/tiny-en' in manifest

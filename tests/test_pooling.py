@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from spladerunner.pooling import ACTIVATIONS, max_pool, sparsify
+
+logits_and_masks = st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 9)).flatmap(
+    lambda shape: st.tuples(
+        arrays.arrays(np.float32, shape, elements=st.floats(-30, 30, width=32)),
+        arrays.arrays(np.int64, shape[:2], elements=st.integers(0, 1)),
+    )
+)
+
+
+@given(logits_and_masks)
+def test_agrees_with_the_published_formula_in_torch(case: tuple[np.ndarray, np.ndarray]) -> None:
+    logits, mask = case
+    published = torch.max(
+        torch.log(1 + torch.relu(torch.from_numpy(logits))) * torch.from_numpy(mask).unsqueeze(-1), dim=1
+    ).values.numpy()
+    pooled = max_pool(logits, mask)
+    for row, expected in zip(pooled, published, strict=True):
+        vector = sparsify(row, np.ones(row.size, dtype=bool), ACTIVATIONS["log1p_relu"])
+        weights = np.zeros_like(row)
+        weights[vector.indices] = vector.values
+        np.testing.assert_allclose(weights, expected, atol=1e-6)
+
+
+def test_padding_takes_no_part() -> None:
+    logits = np.array([[[1.0, -2.0], [9.0, 9.0]]], dtype=np.float32)
+    assert max_pool(logits, np.array([[1, 0]])).tolist() == [[1.0, -2.0]]
+
+
+def test_padding_may_stand_anywhere() -> None:
+    logits = np.arange(12, dtype=np.float32).reshape(1, 4, 3)[:, ::-1]
+    assert max_pool(logits, np.array([[0, 1, 0, 1]])).tolist() == [[6.0, 7.0, 8.0]]
+
+
+def test_a_row_of_padding_alone_has_no_weights() -> None:
+    pooled = max_pool(np.ones((1, 2, 3), dtype=np.float32), np.zeros((1, 2), dtype=np.int64))
+    assert len(sparsify(pooled[0], np.ones(3, dtype=bool), np.log1p)) == 0
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("mask", [[[1, 1]], [[1, 0]]])
+def test_the_result_is_float32(kind: type, mask: list[list[int]]) -> None:
+    assert max_pool(np.ones((1, 2, 3), dtype=kind), np.array(mask, dtype=np.int64)).dtype == np.float32
+
+
+@pytest.mark.parametrize("padding", [0, 100])
+def test_allocates_nothing_of_the_size_of_the_logits(padding: int) -> None:
+    logits = np.zeros((2, 200, 5000), dtype=np.float32)
+    mask = np.ones((2, 200), dtype=np.int64)
+    mask[:, 200 - padding :] = 0
+    tracemalloc.start()
+    max_pool(logits, mask)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < logits.nbytes / 20
+
+
+def test_excluded_entries_carry_no_weight() -> None:
+    vector = sparsify(np.array([5, 6, 7], dtype=np.float32), np.array([True, False, True]), None)
+    assert vector.indices.tolist() == [0, 2]
+    assert vector.values.tolist() == [5.0, 7.0]
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_a_broken_graph_is_not_taken_for_an_empty_text(broken: float) -> None:
+    with pytest.raises(ValueError, match=r"NaN|finite"):
+        sparsify(np.array([1, broken], dtype=np.float32), np.array([True, True]), np.log1p)

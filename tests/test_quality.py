@@ -1,0 +1,39 @@
+"""Retrieval quality of the embedded bundle on judged collections, beside its checkpoints and BM25."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from benchmarks.quality import Collection, bm25_scores, expander_scores, ndcg_at_10, torch_scores
+from spladerunner import Expander
+
+ALLOWED = 0.005
+BM25 = {"scifact": 0.676, "cranfield": 0.333}
+
+
+def stated(row: str) -> dict[str, float]:
+    """The figures of a row of the table in models/README.md."""
+    card = (ROOT / "models" / "README.md").read_text(encoding="utf-8")
+    found = re.search(rf"^\| {re.escape(row)} \| ([\d.]+) \| ([\d.]+) \|", card, flags=re.MULTILINE)
+    assert found, f"models/README.md has no row {row!r}"
+    return {"scifact": float(found[1]), "cranfield": float(found[2])}
+
+
+@pytest.mark.parametrize(("name", "queries"), [("scifact", 300), ("cranfield", 225)])
+def test_int8_retrieves_as_well_as_the_checkpoints_and_the_card_says_so(
+    shared: Path, expander: Expander, name: str, queries: int
+) -> None:
+    collection = Collection.read(shared / "data" / name)
+    assert len(collection.queries) == queries
+    int8 = ndcg_at_10(collection, expander_scores(collection, expander, 20480))
+    float32 = ndcg_at_10(collection, torch_scores(collection, shared / "tiny-en", 20480))
+    bm25 = ndcg_at_10(collection, bm25_scores(collection))
+    assert int8 == pytest.approx(float32, abs=ALLOWED)
+    assert bm25 == pytest.approx(BM25[name], abs=0.001)
+    assert stated("int8 bundle (what ships)")[name] == pytest.approx(int8, abs=0.001)
+    assert stated("float32 checkpoints (torch)")[name] == pytest.approx(float32, abs=0.001)
+    assert stated("BM25")[name] == pytest.approx(bm25, abs=0.001)

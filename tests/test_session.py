@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from small_model import SmallGraph
+
+from spladerunner.errors import ModelFilesError, ProviderError
+from spladerunner.session import Session, check_providers
+from spladerunner.tokenizer import TokenBatch
+
+
+def batch(ids: list[int]) -> TokenBatch:
+    array = np.array([ids], dtype=np.int64)
+    return TokenBatch(array, np.ones_like(array), np.zeros_like(array), contents=len(ids))
+
+
+@pytest.mark.parametrize("inputs", [("input_ids", "attention_mask"), ("input_ids", "attention_mask", "token_type_ids")])
+def test_feeds_the_inputs_that_the_graph_has(tmp_path: Path, inputs: tuple[str, ...]) -> None:
+    graph = SmallGraph()
+    session = Session(graph.save(tmp_path / "doc.onnx", inputs=inputs))
+    np.testing.assert_allclose(session.run(batch([2, 7, 9, 3]))[0], graph.logits([2, 7, 9, 3]), rtol=1e-5, atol=1e-5)
+    assert not session.pools_inside and session.vocabulary_size == graph.embedding.shape[0]
+
+
+def test_sees_that_a_graph_pools_inside(tmp_path: Path) -> None:
+    assert Session(SmallGraph().save(tmp_path / "doc.onnx", pools_inside=True)).pools_inside
+
+
+def test_a_graph_cut_in_half_is_named(tmp_path: Path) -> None:
+    path = SmallGraph().save(tmp_path / "doc.onnx")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ModelFilesError, match=r"doc\.onnx.*cannot be opened"):
+        Session(path)
+
+
+def test_a_graph_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = SmallGraph().save(tmp_path / "vision.onnx", inputs=("input_ids", "attention_mask", "pixel_values"))
+    with pytest.raises(ModelFilesError, match="pixel_values"):
+        Session(path)
+
+
+def test_a_provider_that_is_not_there_is_an_error_that_names_those_that_are() -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    with pytest.raises(ProviderError, match=r"CUDAExecutionProvider.*CPUExecutionProvider"):
+        check_providers(["CUDAExecutionProvider", "CPUExecutionProvider"])
+
+
+def test_no_provider_at_all_is_an_error() -> None:
+    with pytest.raises(ProviderError, match=r"\[\]"):
+        check_providers([])
+
+
+def test_a_provider_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    available = [*onnxruntime.get_available_providers(), "CUDAExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    path = SmallGraph().save(tmp_path / "doc.onnx")
+    with pytest.raises((ProviderError, ModelFilesError), match="CUDAExecutionProvider"):
+        Session(path, ["CUDAExecutionProvider", "CPUExecutionProvider"])

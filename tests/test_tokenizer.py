@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_model import TOKENS, tokenizer
+
+from spladerunner.errors import ModelFilesError
+from spladerunner.tokenizer import CHARACTERS_PER_TOKEN, WORD_PIECE_RUN, Tokenizer
+
+CLS, SEP = TOKENS.index("[CLS]"), TOKENS.index("[SEP]")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer().save(str(path))
+    return Tokenizer(path)
+
+
+def reference_ids(text: str, max_length: int) -> list[int]:
+    """The whole text through the tokenizers library, which cuts it itself."""
+    reference = tokenizer()
+    reference.enable_truncation(max_length)
+    ids: list[int] = reference.encode(text).ids
+    return ids
+
+
+def test_shapes_and_types(small: Tokenizer) -> None:
+    batch = small.encode("the cat sat", 16)
+    assert batch.ids.tolist() == [[CLS, *map(TOKENS.index, ["the", "cat", "sat"]), SEP]]
+    assert batch.mask.tolist() == [[1] * 5] and batch.type_ids.tolist() == [[0] * 5]
+    assert batch.ids.dtype == batch.mask.dtype == batch.type_ids.dtype == "int64"
+    assert batch.contents == 3
+
+
+def test_truncation_keeps_the_closing_special_token(small: Tokenizer) -> None:
+    batch = small.encode("the cat sat on the mat", 5)
+    assert batch.ids.tolist() == [[CLS, *map(TOKENS.index, ["the", "cat", "sat"]), SEP]]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t", "\0\x01", "\u200b"])
+def test_a_text_without_tokens_has_no_contents(small: Tokenizer, text: str) -> None:
+    assert small.encode(text, 16).contents == 0
+
+
+pieces = st.sampled_from(
+    [
+        "cat",
+        "the ",
+        " ",
+        "!",
+        "[MASK]",
+        "[MA",
+        "SK]",
+        "數",
+        "数",
+        "a" * 99,
+        "a" * 101,
+        "é",
+        "\u0301",
+        "😀",
+        "\0",
+        "river",
+    ]
+)
+long_texts = st.lists(st.tuples(pieces, st.integers(1, 400)), max_size=12).map(
+    lambda runs: "".join(piece * count for piece, count in runs)
+)
+
+
+@given(long_texts, st.integers(3, 40))
+@settings(max_examples=150, deadline=None)
+def test_reading_only_the_beginning_changes_nothing(small: Tokenizer, text: str, max_length: int) -> None:
+    assert small.encode(text, max_length).ids[0].tolist() == reference_ids(text, max_length)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=200), st.integers(3, 20), st.integers(1, 60))
+@settings(deadline=None)
+def test_any_text_is_read_as_the_tokenizers_library_reads_it(
+    small: Tokenizer, text: str, max_length: int, repeated: int
+) -> None:
+    text *= repeated
+    assert small.encode(text, max_length).ids[0].tolist() == reference_ids(text, max_length)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("the cat sat on the mat. " * 420_000, id="prose"),
+        pytest.param("a" * 10_000_000, id="one word"),
+        pytest.param("ACGT" * 2_500_000, id="one word of several letters"),
+        pytest.param(" " * 10_000_000 + "cat", id="white space"),
+        pytest.param("\0" * 10_000_000, id="NUL"),
+        pytest.param("!" * 10_000_000, id="punctuation"),
+        pytest.param("😀😁" * 2_500_000, id="emoji"),
+        pytest.param("数" * 3_000_000, id="ideographs"),
+    ],
+)
+def test_ten_megabytes_in_one_line_take_no_more_memory_than_the_text(small: Tokenizer, text: str) -> None:
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    batch = small.encode(text, 64)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert grown < 5 * len(text.encode()) + (16 << 20)
+    assert batch.ids.shape[1] <= 64
+
+
+def test_only_the_beginning_of_a_long_text_is_given_to_the_tokenizers_library(
+    small: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_lengths = []
+
+    class Spy:
+        def __getattr__(self, name: str) -> object:
+            return getattr(tokenizer(), name)
+
+        def encode(self, text: str, **options: bool) -> tokenizers.Encoding:
+            given_lengths.append(len(text))
+            return tokenizer().encode(text, **options)
+
+    monkeypatch.setattr(small, "_tokenizer", Spy())
+    small.encode("the cat sat on the mat. " * 50_000, 64)
+    assert sum(given_lengths) <= CHARACTERS_PER_TOKEN * max(64, WORD_PIECE_RUN)
+
+
+def test_surrogates_are_replaced_or_joined(small: Tokenizer) -> None:
+    lone = small.encode("cat \ud800 dog", 16).ids
+    assert lone.tolist() == small.encode("cat \ufffd dog", 16).ids.tolist()
+    pair = small.encode("\ud83d\ude00", 16).ids
+    assert pair.tolist() == small.encode("😀", 16).ids.tolist()
+
+
+def test_a_tokenizer_saved_with_truncation_and_padding_is_read_without(tmp_path: Path) -> None:
+    made = tokenizer()
+    made.enable_truncation(4)
+    made.enable_padding(length=128)
+    made.save(str(tmp_path / "tokenizer.json"))
+    assert Tokenizer(tmp_path / "tokenizer.json").encode("the cat sat on the mat", 16).ids.shape == (1, 8)
+
+
+def test_special_tokens_are_known(small: Tokenizer) -> None:
+    assert small.vocabulary.tokens == TOKENS
+    assert not small.vocabulary.carries_weight[[CLS, SEP]].any()
+    assert small.special_tokens_added == 2
+
+
+@pytest.mark.parametrize("content", [None, "", "{", '{"version": "1.0"}'])
+def test_an_unreadable_file_is_named(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "tokenizer.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ModelFilesError, match=str(path)):
+        Tokenizer(path)

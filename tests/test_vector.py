@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spladerunner import SparseVector
+
+weights = st.floats(0.0009765625, 100, width=32)
+vectors = st.dictionaries(st.integers(0, 50), weights, max_size=30).map(
+    lambda entries: SparseVector(sorted(entries), [entries[index] for index in sorted(entries)])
+)
+
+
+def dense(vector: SparseVector) -> np.ndarray:
+    array = np.zeros(51)
+    array[vector.indices] = vector.values
+    return array
+
+
+@given(vectors, vectors)
+def test_dot_is_the_product_of_the_dense_vectors(first: SparseVector, second: SparseVector) -> None:
+    assert first.dot(second) == pytest.approx(float(dense(first) @ dense(second)))
+    assert first.dot(second) == second.dot(first)
+
+
+@given(vectors, st.integers(0, 40))
+def test_top_keeps_the_heaviest(vector: SparseVector, n: int) -> None:
+    top = vector.top(n)
+    ranked = sorted(zip(-vector.values, vector.indices, strict=True))[:n]
+    assert sorted(index for _, index in ranked) == top.indices.tolist()
+    assert dense(top)[top.indices] == pytest.approx(dense(vector)[top.indices], abs=0)
+
+
+@given(vectors, weights)
+def test_prune_keeps_what_is_heavy_enough(vector: SparseVector, least: float) -> None:
+    kept = vector.prune(least)
+    assert kept.indices.tolist() == [i for i, v in zip(vector.indices, vector.values, strict=True) if v >= least]
+
+
+def test_top_of_equal_weights_takes_the_lower_indices() -> None:
+    assert SparseVector([2, 5, 9], [1, 1, 1]).top(2).indices.tolist() == [2, 5]
+
+
+def test_types_are_int32_and_float32_whatever_comes_in() -> None:
+    vector = SparseVector(np.array([1, 2], dtype=np.int64), np.array([0.5, 1.5]))
+    assert vector.indices.dtype == np.int32 and vector.values.dtype == np.float32
+
+
+def test_is_frozen() -> None:
+    vector = SparseVector([1], [2.0])
+    with pytest.raises(AttributeError):
+        vector.values = np.zeros(1, dtype=np.float32)  # type: ignore[misc]
+    with pytest.raises(ValueError, match="read-only"):
+        vector.values[0] = 3
+
+
+def test_does_not_share_memory_with_what_it_was_made_from() -> None:
+    values = np.array([1.0], dtype=np.float32)
+    vector = SparseVector([1], values)
+    values[0] = 9
+    assert vector.values[0] == 1
+
+
+def test_equality_and_hash() -> None:
+    assert SparseVector([1], [2.0]) == SparseVector([1], [2.0])
+    assert SparseVector([1], [2.0]) != SparseVector([1], [2.5])
+    assert SparseVector([1], [2.0]) != "1:2.0"
+    assert len({SparseVector([1], [2.0]), SparseVector([1], [2.0])}) == 1
+
+
+def test_pickles() -> None:
+    vector = SparseVector([1, 7], [2.0, 0.5])
+    assert pickle.loads(pickle.dumps(vector)) == vector
+
+
+@pytest.mark.parametrize(
+    ("indices", "values", "message"),
+    [
+        ([1, 2], [1.0], "equally long"),
+        ([[1]], [[1.0]], "one-dimensional"),
+        ([2, 1], [1.0, 1.0], "ascending"),
+        ([1, 1], [1.0, 1.0], "ascending"),
+        ([-1], [1.0], "non-negative"),
+        ([1], [float("inf")], "finite"),
+        ([1], [float("nan")], "finite"),
+    ],
+)
+def test_what_is_no_vector_is_refused(indices: list[int], values: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SparseVector(indices, values)
+
+
+def test_a_negative_top_is_refused() -> None:
+    with pytest.raises(ValueError, match="-1"):
+        SparseVector([1], [1.0]).top(-1)
