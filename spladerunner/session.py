@@ -1,13 +1,22 @@
-"""The only import of onnxruntime: a graph, opened with the providers and the threads that were asked for."""
+"""The only import of onnxruntime: a graph, opened with the providers and the threads that were asked for.
+
+From 1.29 on, onnxruntime's own builds report their use to their maker and keep a database below the user's cache.
+A library that promises to touch neither network nor disk turns that off, before onnxruntime starts; who wants it on
+sets ORT_DISABLE_TELEMETRY=0 (microsoft/onnxruntime#27379).
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from os import PathLike
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime  # noqa: E402
 
 from spladerunner.errors import ModelFilesError, ProviderError
 from spladerunner.tokenizer import TokenBatch
