@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import onnxruntime  # noqa: E402
+import onnxruntime
 
 from spladerunner.errors import ModelFilesError, ProviderError
 from spladerunner.tokenizer import TokenBatch
