@@ -1,6 +1,6 @@
 """What it costs that a text's vector does not depend on its neighbours.
 
-    python benchmarks/invariance.py DATA
+    python -m benchmarks.invariance DATA
 
 Runs the embedded document graph over SciFact abstracts of mixed lengths in each way of putting texts together, in
 turn, five rounds. Prints documents a second and by how much weights differ from those of the text run alone.

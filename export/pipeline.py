@@ -1,10 +1,11 @@
-"""The steps in their order: convert, optimize, quantize, share the table, verify, and the bundle is there or is not."""
+"""The steps in their order, each from a graph to a graph, until the bundle is there whole or is not there."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import shlex
 import shutil
 import tempfile
 import time
@@ -13,22 +14,31 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from spladerunner.bundle import MANIFEST, ROLES, SCHEMA, TOKENIZER, RoleName, file_record
-from spladerunner.errors import CheckpointError, VerificationError
+from spladerunner.errors import CheckpointError, SpladeRunnerError, VerificationError
 from spladerunner.expander import Expander
 from spladerunner.tokenizer import Tokenizer
+from spladerunner.vocabulary import Vocabulary
 
 from .card import card
 from .checkpoint import Checkpoint
 from .convert import convert
+from .halve import halve
 from .optimize import optimize
-from .quantize import quantize
-from .share_table import share_table
-from .verify import Agreement, measure, verification_texts
+from .pool_inside import pool_inside
+from .quantize import WAYS, quantize
+from .quantize_embedding import quantize_embedding
+from .sides import open_sides
+from .source import Source
+from .table import Table
+from .verify import Agreement, TableAgreement, measure, measure_table, verification_texts
 
 Progress = Callable[[str], None]
+Target = Literal["cpu", "cuda"]
+
+_WEIGHT_TYPES = {"cpu": "int8", "cuda": "float16"}
 
 
 def export_bundle(
@@ -36,6 +46,11 @@ def export_bundle(
     output: str | os.PathLike[str],
     query: str | os.PathLike[str] | None = None,
     *,
+    target: Target = "cpu",
+    inference_free: bool = False,
+    pooling: str | None = None,
+    activation: str | None = None,
+    allow_pickle: bool = False,
     name: str | None = None,
     licence: str | None = None,
     accept_drift: bool = False,
@@ -43,37 +58,60 @@ def export_bundle(
 ) -> Path:
     """Makes a bundle of a document checkpoint and, where the model is a pair, a query checkpoint.
 
+    doc, query: a folder, or REPOSITORY[@REVISION] on the Hub.
     output: the bundle's folder, which must not exist. It appears whole, or not at all.
-    name, licence: what manifest and card say; unless given, the folder's name and "unknown".
+    target: "cpu" for int8 graphs, "cuda" for float16 graphs that pool inside.
+    inference_free: queries need no model, each token weighs 1. pooling, activation: by their names in a manifest,
+        where the checkpoint's files do not say them. allow_pickle: take weights that are not safetensors.
+    name, licence: what manifest and card say; unless given, the folder's name and what the checkpoint's card says.
     accept_drift: keep a bundle that falls short in verification, with the shortfalls in its manifest.
     progress: called with a line for each step done.
 
     Raises CheckpointError where a checkpoint cannot be exported, two vocabularies differ, or the output exists;
-    VerificationError where the vectors stray too far from the checkpoint's.
+    VerificationError where the vectors stray too far from the checkpoint's; UnknownModelError or DownloadError where
+    a repository cannot be had.
     """
     output = Path(output)
     progress = progress or _silent
     if output.exists() or output.is_symlink():
         raise CheckpointError(f"{output} exists already. Remove it, or give another folder.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    sources: dict[RoleName, Path] = {"doc": Path(doc)}
+    sources: dict[RoleName, Source] = {"doc": Source.open(str(doc), allow_pickle=allow_pickle)}
     if query is not None:
-        sources["query"] = Path(query)
+        sources["query"] = Source.open(str(query), allow_pickle=allow_pickle)
+    sides = open_sides(
+        sources["doc"],
+        sources.get("query"),
+        inference_free=inference_free,
+        pooling=pooling,
+        activation=activation,
+        allow_pickle=allow_pickle,
+    )
+    options = {
+        "--for": target if target != "cpu" else None,
+        "--inference-free": inference_free,
+        "--pooling": pooling,
+        "--activation": activation,
+        "--allow-pickle": allow_pickle,
+        "--name": name,
+        "--licence": licence,
+        "--accept-drift": accept_drift,
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
         bundle = Path(scratch) / "bundle"
         bundle.mkdir()
-        exporter = _Exporter(sources, bundle, Path(scratch), progress)
-        manifest = exporter.run(name or output.name, licence or "unknown")
-        shortfalls = [f"{role}: {text}" for role, found in exporter.agreements.items() for text in found.shortfalls()]
-        if shortfalls and not accept_drift:
+        manifest = _Export(sources, sides, target, bundle, Path(scratch), progress).run(
+            name or output.name, licence or sources["doc"].licence() or "unknown"
+        )
+        if (shortfalls := manifest["verification"]["shortfalls"]) and not accept_drift:
             raise VerificationError(
-                f"The bundle strays too far from {', '.join(map(str, sources.values()))}: {'; '.join(shortfalls)}. "
-                "No bundle was written; --accept-drift keeps one like this, with a warning in its manifest."
+                f"The bundle strays too far from {' and '.join(source.name for source in sources.values())}: "
+                f"{'; '.join(shortfalls)}. No bundle was written; --accept-drift keeps one like this, with a warning "
+                "in its manifest."
             )
         for shortfall in shortfalls:
             progress(f"warning: {shortfall}")
-        manifest["verification"]["shortfalls"] = shortfalls
-        manifest["made_by"]["command"] = _command(sources, output, name, licence, accept_drift)
+        manifest["made_by"]["command"] = _command(sources, output, options)
         (bundle / "README.md").write_text(card(manifest), encoding="utf-8")
         _write_manifest(bundle, manifest)
         bundle.rename(output)
@@ -81,54 +119,68 @@ def export_bundle(
     return output
 
 
-class _Exporter:
-    """One export under way: what the steps share."""
+class _Export:
+    """One export under way: what its steps share."""
 
-    def __init__(self, sources: dict[RoleName, Path], bundle: Path, scratch: Path, progress: Progress) -> None:
-        self.agreements: dict[RoleName, Agreement] = {}
+    def __init__(
+        self,
+        sources: dict[RoleName, Source],
+        sides: dict[RoleName, Checkpoint | Table],
+        target: Target,
+        bundle: Path,
+        scratch: Path,
+        progress: Progress,
+    ) -> None:
+        self._sources = sources
+        self._sides = sides
+        self._target = target
         self._bundle = bundle
         self._scratch = scratch
         self._progress = progress
-        self._sources = sources
-        self._checkpoints: dict[RoleName, Checkpoint] = {}
-        self._sizes: dict[RoleName, int] = {}
 
     def run(self, name: str, licence: str) -> dict[str, Any]:
-        for role, folder in self._sources.items():
-            with self._step("read", role):
-                self._checkpoints[role] = Checkpoint(folder)
-        vocabulary = self._save_tokenizer().vocabulary
-        for role, checkpoint in self._checkpoints.items():
-            self._make_graph(role, checkpoint, len(vocabulary))
-        graph_of = {role: role if role in self._checkpoints else "doc" for role in ROLES}
+        """Fills the bundle's folder, but for its card, and returns its manifest."""
+        vocabulary = self._save_tokenizer()
         manifest: dict[str, Any] = {
             "schema": SCHEMA,
             "name": name,
             "licence": licence,
-            "roles": {
-                role: {
-                    "graph": f"{graph_of[role]}.onnx",
-                    "max_length": self._checkpoints[graph_of[role]].max_length,
-                    "checkpoint": "/".join(self._sources[graph_of[role]].resolve().parts[-2:]),
-                    "checkpoint_weights": self._checkpoints[graph_of[role]].weights,
-                }
-                for role in ROLES
-            },
-            "pooling": "max",
-            "activation": "log1p_relu",
-            "vocabulary": {"size": len(vocabulary), "sha256": vocabulary.sha256()},
-            "weight_type": "int8",
+            "roles": {role: self._describe(role) for role in ROLES},
+            "vocabulary": {"size": len(vocabulary), "sha256": vocabulary.sha256},
+            "weight_type": _WEIGHT_TYPES[self._target],
         }
-        _write_manifest(self._bundle, manifest)
-        for role, checkpoint in self._checkpoints.items():
-            self.agreements[role] = self._verify(role, checkpoint)
-        manifest["verification"] = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            **{
-                role: {"fp32_bytes": self._sizes[role], **asdict(agreement)}
-                for role, agreement in self.agreements.items()
-            },
+        verification: dict[str, Any] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+        shortfalls: list[str] = []
+        converted = {
+            role: self._convert(role, side, len(vocabulary))
+            for role, side in self._own_sides().items()
+            if isinstance(side, Checkpoint)
         }
+        ways = list(WAYS) if self._target == "cpu" else [""]
+        for role, side in self._own_sides().items():
+            if isinstance(side, Table):
+                side.save(self._bundle / f"{role}.npy", vocabulary)
+        # The expander that verifies one role opens the whole bundle, so every role has a graph before the first is
+        # verified.
+        for role, graph in converted.items():
+            self._finish(role, graph, ways[0])
+        for role, side in self._own_sides().items():
+            if isinstance(side, Table):
+                _write_manifest(self._bundle, manifest)
+                found: Agreement | TableAgreement = self._verify_table(role, side)
+                measured = asdict(found)
+            else:
+                found, way = self._verify_ways(role, side, converted[role], ways, manifest)
+                measured = {"fp32_bytes": self._converted_size[role], **asdict(found)}
+                if way:
+                    manifest["roles"][role]["quantization"] = way
+            file = manifest["roles"][role].get("graph") or manifest["roles"][role]["table"]
+            verification[role] = {**measured, "bytes": (self._bundle / file).stat().st_size}
+            shortfalls += [f"{role}: {text}" for text in found.shortfalls()]
+        for role in ROLES:
+            if role not in verification:  # served by the other's graph
+                manifest["roles"][role] = {**manifest["roles"]["doc"], **self._describe(role)}
+        manifest["verification"] = {**verification, "shortfalls": shortfalls}
         manifest["made_by"] = {
             "versions": {
                 package: version(package)
@@ -137,38 +189,94 @@ class _Exporter:
         }
         return manifest
 
-    def _save_tokenizer(self) -> Tokenizer:
-        saved: dict[RoleName, Tokenizer] = {}
-        for role, checkpoint in self._checkpoints.items():
-            path = self._scratch / f"{role}-{TOKENIZER}"
-            checkpoint.save_tokenizer(path)
-            saved[role] = Tokenizer(path)
-        first, *others = saved.values()
-        for other in others:
-            mine, theirs = first.vocabulary.tokens, other.vocabulary.tokens
-            if mine != theirs:
-                at = next(
-                    (i for i, pair in enumerate(zip(mine, theirs, strict=False)) if pair[0] != pair[1]), len(mine)
-                )
-                raise CheckpointError(
-                    f"{self._sources['doc']} and {self._sources['query']} cannot be paired: their vocabularies have "
-                    f"{len(mine)} and {len(theirs)} tokens and differ from position {at} on."
-                )
-        shutil.copyfile(self._scratch / f"doc-{TOKENIZER}", self._bundle / TOKENIZER)
-        return first
+    def _own_sides(self) -> dict[RoleName, Checkpoint | Table]:
+        """The sides, each once."""
+        if self._sides["query"] is self._sides["doc"]:
+            return {"doc": self._sides["doc"]}
+        return self._sides
 
-    def _make_graph(self, role: RoleName, checkpoint: Checkpoint, vocabulary_size: int) -> None:
-        fp32 = self._scratch / f"{role}-fp32"
+    def _describe(self, role: RoleName) -> dict[str, Any]:
+        """What the manifest says of a role."""
+        side = self._sides[role]
+        source = self._sources.get(role, self._sources["doc"])
+        described: dict[str, Any] = {"max_length": side.max_length, "checkpoint": source.name}
+        if source.revision:
+            described["revision"] = source.revision
+        if isinstance(side, Table):
+            return {"table": f"{role}.npy", **described, "max_length": self._sides["doc"].max_length}
+        graph = "doc" if side is self._sides["doc"] else role
+        return {
+            "graph": f"{graph}.onnx",
+            "pooling": side.pooling,
+            "activation": side.activation,
+            **({"positions": side.positions} if side.positions else {}),
+            **described,
+            "checkpoint_weights": side.weights,
+        }
+
+    def _save_tokenizer(self) -> Vocabulary:
+        vocabularies: dict[RoleName, Vocabulary] = {}
+        for role, side in self._own_sides().items():
+            path = self._scratch / f"{role}-{TOKENIZER}"
+            side.save_tokenizer(path)
+            vocabularies[role] = Tokenizer(path).vocabulary
+        mine, theirs = vocabularies["doc"].tokens, vocabularies.get("query", vocabularies["doc"]).tokens
+        if mine != theirs:
+            at = next((i for i, pair in enumerate(zip(mine, theirs, strict=False)) if pair[0] != pair[1]), len(mine))
+            raise CheckpointError(
+                f"{self._sides['doc'].folder} and {self._sides['query'].folder} cannot be paired: their vocabularies "
+                f"have {len(mine)} and {len(theirs)} tokens and differ from position {at} on."
+            )
+        shutil.copyfile(self._scratch / f"doc-{TOKENIZER}", self._bundle / TOKENIZER)
+        return vocabularies["doc"]
+
+    def _convert(self, role: RoleName, checkpoint: Checkpoint, vocabulary_size: int) -> Path:
+        """The checkpoint's graph in float32, optimized; the folder of the one as converted is kept for comparison."""
+        folder = self._scratch / f"{role}-fp32"
         with self._step("convert", role) as made:
-            made.append(convert(checkpoint.folder, fp32, vocabulary_size))
-        self._sizes[role] = made[0].stat().st_size
+            made.append(convert(checkpoint.folder, folder, vocabulary_size))
+        checkpoint.save_tokenizer(folder / TOKENIZER)
         with self._step("optimize", role) as made:
-            made.append(optimize(fp32 / "model.onnx", self._scratch / f"{role}-optimized.onnx"))
-        with self._step("quantize", role) as made:
-            made.append(quantize(made_from := self._scratch / f"{role}-optimized.onnx", made_from.with_suffix(".int8")))
-        with self._step("share table", role) as made:
-            made.append(self._bundle / f"{role}.onnx")
-            share_table(made_from.with_suffix(".int8"), made[0])
+            made.append(optimize(folder / "model.onnx", self._scratch / f"{role}-optimized.onnx"))
+        return made[0]
+
+    def _finish(self, role: RoleName, optimized: Path, way: str) -> None:
+        """Puts the role's graph into the bundle."""
+        graph = self._bundle / f"{role}.onnx"
+        step = self._scratch / f"{role}-step.onnx"
+        if self._target == "cpu":
+            with self._step("quantize", role) as made:
+                made.append(quantize(optimized, step, way))
+            with self._step("embedding", role) as made:
+                made.append(graph)
+                tied = quantize_embedding(step, graph)
+            if not tied:
+                self._progress(f"  the {role} model's embedding is not tied to its decoder: two int8 tables")
+        else:
+            side = self._sides[role]
+            assert isinstance(side, Checkpoint)
+            with self._step("pool inside", role) as made:
+                made.append(pool_inside(optimized, step, side.pooling, side.activation))
+            with self._step("float16", role) as made:
+                made.append(halve(step, graph))
+
+    def _verify_ways(
+        self, role: RoleName, checkpoint: Checkpoint, optimized: Path, ways: list[str], manifest: dict[str, Any]
+    ) -> tuple[Agreement, str]:
+        """Keeps the first way to quantize that does not fall short, or else the one with the best worst cosine."""
+        found: dict[str, Agreement] = {}
+        for way in ways:
+            if found:
+                self._progress(f"  falls short; next: {way}")
+                self._finish(role, optimized, way)
+            _write_manifest(self._bundle, manifest)
+            found[way] = self._verify(role, checkpoint)
+            if not found[way].shortfalls():
+                return found[way], way
+        best = max(found, key=lambda way: found[way].worst_cosine)
+        if best != ways[-1]:
+            self._finish(role, optimized, best)
+        return found[best], best
 
     def _verify(self, role: RoleName, checkpoint: Checkpoint) -> Agreement:
         texts = verification_texts()
@@ -176,23 +284,64 @@ class _Exporter:
             agreement = measure(
                 texts,
                 checkpoint.weights_of(texts, checkpoint.max_length),
-                Expander(self._scratch / f"{role}-fp32", checkpoint.max_length, threads=1),
+                self._fp32_expander(role, checkpoint),
                 Expander(self._bundle, threads=1),
                 role,
             )
         self._progress(
             f"  {agreement.texts} texts: cosine worst {agreement.worst_cosine:.4f}, mean {agreement.mean_cosine:.5f}; "
             f"shared top-20 {agreement.mean_shared_top20:.1%}; {agreement.mean_weights:.0f} weights a text; "
-            f"{agreement.fp32_ms:.1f} ms a text in float32, {agreement.int8_ms:.1f} in int8"
+            f"{agreement.fp32_ms:.1f} ms a text in float32, {agreement.ms:.1f} in {_WEIGHT_TYPES[self._target]}"
         )
         return agreement
+
+    def _fp32_expander(self, role: RoleName, checkpoint: Checkpoint) -> Expander:
+        """Runs the graph as it was converted."""
+        folder = self._scratch / f"{role}-fp32"
+        described = {**self._describe(role), "graph": "model.onnx"}
+        tokenizer = Tokenizer(folder / TOKENIZER).vocabulary
+        manifest = {
+            "schema": SCHEMA,
+            "name": "float32",
+            "licence": "",
+            "roles": dict.fromkeys(ROLES, described),
+            "vocabulary": {"size": len(tokenizer), "sha256": tokenizer.sha256},
+            "weight_type": "float32",
+        }
+        _write_manifest(folder, manifest)
+        return Expander(folder, checkpoint.max_length, threads=1)
+
+    def _verify_table(self, role: RoleName, table: Table) -> TableAgreement:
+        texts = verification_texts()
+        expander = Expander(self._bundle, threads=1)
+        with self._step("verify", role):
+            agreement = measure_table(texts, table.weights_of(texts, self._sides["doc"].max_length), expander, role)
+        self._progress(
+            f"  {agreement.texts} texts: largest difference {agreement.largest_difference:.1e}; "
+            f"{agreement.mean_weights:.0f} weights a text; {agreement.ms:.2f} ms a text"
+        )
+        return agreement
+
+    @property
+    def _converted_size(self) -> dict[RoleName, int]:
+        return {
+            role: sum(path.stat().st_size for path in (self._scratch / f"{role}-fp32").glob("model.onnx*"))
+            for role in ROLES
+        }
 
     @contextmanager
     def _step(self, label: str, role: RoleName) -> Iterator[list[Path]]:
         """Times a step; a file that it puts into the list is reported with its size."""
         made: list[Path] = []
         started = time.perf_counter()
-        yield made
+        try:
+            yield made
+        except (SpladeRunnerError, OSError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # whatever the tools below raise
+            raise CheckpointError(
+                f"The step '{label}' of the {role} model failed: {type(error).__name__}: {error}"
+            ) from error
         size = _megabytes(made[0].stat().st_size) if made else ""
         self._progress(f"{label:<12} {role:<6} {size:>9} {time.perf_counter() - started:6.1f} s")
 
@@ -204,16 +353,15 @@ def _write_manifest(bundle: Path, manifest: dict[str, Any]) -> None:
     (bundle / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def _command(
-    sources: dict[RoleName, Path], output: Path, name: str | None, licence: str | None, accept_drift: bool
-) -> str:
-    words = ["spladerunner export"]
-    words += [f"--{role} {'/'.join(folder.resolve().parts[-2:])}" for role, folder in sources.items()]
-    words += [f"-o {'/'.join(output.resolve().parts[-2:])}"]
-    words += [f"--name {name}"] if name else []
-    words += [f"--licence {licence}"] if licence else []
-    words += ["--accept-drift"] if accept_drift else []
-    return " ".join(words)
+def _command(sources: dict[RoleName, Source], output: Path, options: dict[str, str | bool | None]) -> str:
+    """The command that makes the bundle; folders by their last two parts."""
+    words = ["spladerunner", "export"]
+    for role, source in sources.items():
+        words += [f"--{role}", f"{source.name}@{source.revision}" if source.revision else source.name]
+    words += ["-o", "/".join(output.resolve().parts[-2:])]
+    for option, value in options.items():
+        words += [option] if value is True else [option, str(value)] if value else []
+    return shlex.join(words)
 
 
 def _silent(_: str) -> None:

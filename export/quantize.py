@@ -1,7 +1,7 @@
 """Matrix products in int8, by onnxruntime.
 
-Requires a float32 graph. Ensures that every product with a constant matrix has that matrix in int8, symmetric, with a
-scale for each column, and quantizes its other side to uint8 as it runs.
+Requires a float32 graph. Ensures that every product with a constant matrix has that matrix in int8, symmetric, and
+quantizes its other side to uint8 as it runs.
 """
 
 from __future__ import annotations
@@ -13,16 +13,23 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from .quiet import quiet
 
+WAYS: dict[str, dict[str, bool]] = {
+    "a scale for each column": {"per_channel": True},
+    "a scale for each column, 7 bits": {"per_channel": True, "reduce_range": True},
+    "a scale for each matrix": {"per_channel": False},
+}
+"""In the order in which an export tries them; most models need the first alone."""
+
 
 @quiet()
-def quantize(graph: Path, quantized: Path) -> Path:
+def quantize(graph: Path, quantized: Path, way: str = "a scale for each column") -> Path:
     """Writes `quantized`, and returns it."""
     quantize_dynamic(
         graph,
         quantized,
         op_types_to_quantize=["MatMul"],
-        per_channel=True,
         weight_type=QuantType.QInt8,
         extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
+        **WAYS[way],
     )
     return quantized

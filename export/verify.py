@@ -16,10 +16,10 @@ from spladerunner.expander import Expander
 from spladerunner.vector import SparseVector
 
 WORST_COSINE = 0.99
-"""No text's int8 vector may be further from the checkpoint's than this."""
+"""No text's vector may be further from the checkpoint's than this."""
 
 MEAN_TOP20 = 0.90
-"""The share of the checkpoint's 20 heaviest tokens that the int8 vectors must keep, averaged over the texts."""
+"""The share of the checkpoint's 20 heaviest tokens that the vectors must keep, averaged over the texts."""
 
 FP32_DIFFERENCE = 1e-4
 """No weight of the float32 graph may be further from the checkpoint's than this."""
@@ -29,7 +29,10 @@ TOP = 20
 
 @dataclass(frozen=True)
 class Agreement:
-    """What was measured over the verification texts, for one role. Times are milliseconds a text, on one thread."""
+    """What was measured over the verification texts, for the graph of one role.
+
+    Times are milliseconds a text, on one thread: fp32_ms of the graph as it was converted, ms of the bundle's.
+    """
 
     texts: int
     fp32_largest_difference: float
@@ -39,7 +42,7 @@ class Agreement:
     mean_shared_top20: float
     mean_weights: float
     fp32_ms: float
-    int8_ms: float
+    ms: float
 
     def shortfalls(self) -> list[str]:
         """What fell short, each with the measured and the allowed figure."""
@@ -56,6 +59,22 @@ class Agreement:
         return found
 
 
+@dataclass(frozen=True)
+class TableAgreement:
+    """The same for a role that is served by a table."""
+
+    texts: int
+    largest_difference: float
+    mean_weights: float
+    ms: float
+
+    def shortfalls(self) -> list[str]:
+        """What fell short, with the measured and the allowed figure."""
+        if self.largest_difference <= FP32_DIFFERENCE:
+            return []
+        return [f"the table's largest difference {self.largest_difference:.2g} is above {FP32_DIFFERENCE:.0e}"]
+
+
 def verification_texts() -> list[str]:
     """The varied texts that ship with the export: questions, prose, long documents, other languages, code, numbers."""
     lines = (Path(__file__).parent / "verification.jsonl").read_text(encoding="utf-8").splitlines()
@@ -66,14 +85,14 @@ def measure(
     texts: Sequence[str],
     expected: Iterable[NDArray[np.float32]],
     fp32: Expander,
-    int8: Expander,
+    bundle: Expander,
     role: RoleName,
 ) -> Agreement:
     """Compares the vectors of two expanders with the expected weights, a (V,) array for each text."""
     fp32_vectors, fp32_ms = _timed(fp32, texts, role)
-    int8_vectors, int8_ms = _timed(int8, texts, role)
+    vectors, ms = _timed(bundle, texts, role)
     differences, cosines, shared = [], [], []
-    for weights, exact, quantized in zip(expected, fp32_vectors, int8_vectors, strict=True):
+    for weights, exact, quantized in zip(expected, fp32_vectors, vectors, strict=True):
         differences.append(float(np.abs(_dense(exact, weights.size) - weights).max()))
         vector = _dense(quantized, weights.size)
         cosines.append(cosine(vector, weights))
@@ -88,9 +107,26 @@ def measure(
         worst_text=texts[worst][:60],
         mean_cosine=float(np.mean(cosines)),
         mean_shared_top20=float(np.mean(shared)),
-        mean_weights=float(np.mean([len(vector) for vector in int8_vectors])),
+        mean_weights=float(np.mean([len(vector) for vector in vectors])),
         fp32_ms=fp32_ms,
-        int8_ms=int8_ms,
+        ms=ms,
+    )
+
+
+def measure_table(
+    texts: Sequence[str], expected: Iterable[NDArray[np.float32]], bundle: Expander, role: RoleName
+) -> TableAgreement:
+    """Compares a table's vectors with the expected weights, a (V,) array for each text."""
+    vectors, ms = _timed(bundle, texts, role)
+    differences = [
+        float(np.abs(_dense(vector, weights.size) - weights).max())
+        for vector, weights in zip(vectors, expected, strict=True)
+    ]
+    return TableAgreement(
+        texts=len(texts),
+        largest_difference=max(differences),
+        mean_weights=float(np.mean([len(vector) for vector in vectors])),
+        ms=ms,
     )
 
 

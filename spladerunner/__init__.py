@@ -6,6 +6,7 @@ Expander().expand("The Manhattan Project and its atomic bomb")
 
 from spladerunner.errors import (
     CheckpointError,
+    DownloadError,
     IntegrityError,
     MissingExtraError,
     ModelFilesError,
@@ -16,6 +17,7 @@ from spladerunner.errors import (
 )
 from spladerunner.expander import Expander
 from spladerunner.explanation import Explanation, SharedToken
+from spladerunner.hub import fetch
 from spladerunner.registry import ModelSpec, list_models
 from spladerunner.vector import SparseVector
 
@@ -23,6 +25,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "CheckpointError",
+    "DownloadError",
     "Expander",
     "Explanation",
     "IntegrityError",
@@ -35,5 +38,6 @@ __all__ = [
     "SpladeRunnerError",
     "UnknownModelError",
     "VerificationError",
+    "fetch",
     "list_models",
 ]

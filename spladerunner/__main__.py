@@ -7,39 +7,50 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BufferedReader
 from itertools import islice
 from typing import cast
 
-from spladerunner import Expander, MissingExtraError, SpladeRunnerError, __version__, list_models
+from spladerunner import Expander, MissingExtraError, SpladeRunnerError, __version__, fetch, list_models
 from spladerunner.bundle import RoleName
+from spladerunner.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.registry import EMBEDDED, embedded_folder
-from spladerunner.terminal import SHOWN, bars, explanation_table, table
+from spladerunner.terminal import SHOWN, bars, explanation_table, shortened, table
 
 _INTERRUPTED = 130
+_TERMINATED = 143
 _PIPE_CLOSED = 141
 """What a shell reports of a program that the signal ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
-    options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], None] = options.run
     try:
+        if sys.stdout is None or sys.stdin is None:
+            raise OSError("standard input and standard output must be open")
+        options = _parser().parse_args(arguments)
+        run: Callable[[argparse.Namespace], None] = options.run
         run(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes standard output once more as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return _PIPE_CLOSED
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (SpladeRunnerError, OSError) as error:
         print(f"spladerunner: {' '.join(str(error).split())}", file=sys.stderr)
+        _drop_output()
         return 1
     return 0
+
+
+def _drop_output() -> None:
+    """What is still to be written goes nowhere: Python flushes standard output once more as it ends."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,12 +76,26 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="what is embedded and known")
     models.set_defaults(run=_models)
 
+    fetch = commands.add_parser("fetch", help="download a model ahead of time")
+    fetch.add_argument("model", metavar="NAME", help="a known model, or a repository on the Hub")
+    fetch.add_argument("--revision", help="a branch, tag or commit; unless given, the default branch")
+    fetch.add_argument("--update", action="store_true", help="ask the Hub whether the revision has moved")
+    fetch.set_defaults(run=_fetch)
+
     export = commands.add_parser("export", help="a checkpoint, or a pair of them, to a bundle")
-    export.add_argument("--doc", required=True, metavar="CHECKPOINT", help="folder of the document model")
-    export.add_argument("--query", metavar="CHECKPOINT", help="folder of the query model; unless given, the same model")
+    source = "FOLDER|REPOSITORY[@REVISION]"
+    export.add_argument("--doc", required=True, metavar=source, help="the document model, on disk or on the Hub")
+    export.add_argument("--query", metavar=source, help="the query model; unless given, what the document model says")
     export.add_argument("-o", "--output", required=True, metavar="FOLDER", help="the bundle; must not exist")
+    export.add_argument(
+        "--for", dest="target", choices=("cpu", "cuda"), default="cpu", help="int8 for CPUs, or float16 for CUDA"
+    )
+    export.add_argument("--inference-free", action="store_true", help="queries need no model: each token weighs 1")
+    export.add_argument("--pooling", choices=POOLINGS, help="where the checkpoint's files do not say it")
+    export.add_argument("--activation", choices=tuple(ACTIVATIONS), help="where the checkpoint's files do not say it")
+    export.add_argument("--allow-pickle", action="store_true", help="take weights that are not safetensors")
     export.add_argument("--name", help="the model's name; unless given, the folder's")
-    export.add_argument("--licence", help="the licence of the weights, as an SPDX identifier")
+    export.add_argument("--licence", help="of the weights, as an SPDX identifier; unless given, what their card says")
     export.add_argument("--accept-drift", action="store_true", help="keep a bundle that falls short in verification")
     export.set_defaults(run=_export)
     return parser
@@ -90,7 +115,7 @@ def _count(text: str) -> int:
     count = int(text)
     if count < 1:
         raise argparse.ArgumentTypeError(f"{count} is less than 1")
-    return count
+    return min(count, sys.maxsize)
 
 
 def _expand(options: argparse.Namespace) -> None:
@@ -108,7 +133,7 @@ def _expand(options: argparse.Namespace) -> None:
                 width = shutil.get_terminal_size().columns
                 left_out = 0 if options.top else len(weights) - len(drawn)
                 own = expander.own_tokens(text, role=role)
-                print(f"{_shortened(text, width)}\n{bars(drawn, own, width, left_out)}\n")
+                print(f"{shortened(text, width)}\n{bars(drawn, own, width, left_out)}\n")
         sys.stdout.flush()
 
 
@@ -130,24 +155,38 @@ def _models(_: argparse.Namespace) -> None:
             spec.shape,
             spec.licence,
             "yes" if spec.commercial_use else "no",
-            f"embedded, {megabytes:.1f} MB" if spec.name == EMBEDDED else spec.source,
+            spec.score,
+            f"embedded, {megabytes:.1f} MB" if spec.name == EMBEDDED else f"{spec.onnx or spec.source} on the Hub",
         )
         for spec in list_models()
     ]
-    print(table(("name", "parameters", "shape", "licence", "commercial use", "source"), rows, right=(1,)))
+    print(table(("name", "parameters", "shape", "licence", "commercial use", "score", "source"), rows, right=(1,)))
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    print(fetch(options.model, revision=options.revision, update=options.update))
 
 
 def _export(options: argparse.Namespace) -> None:
     try:
         pipeline = importlib.import_module("spladerunner.export.pipeline")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("spladerunner"):
+            raise
         raise MissingExtraError(
             f"The export needs packages that are not installed ({error}): pip install 'spladerunner[export]'"
         ) from error
+    # Ended by a signal, an export still clears up behind itself.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     pipeline.export_bundle(
         options.doc,
         options.output,
         options.query,
+        target=options.target,
+        inference_free=options.inference_free,
+        pooling=options.pooling,
+        activation=options.activation,
+        allow_pickle=options.allow_pickle,
         name=options.name,
         licence=options.licence,
         accept_drift=options.accept_drift,
@@ -168,22 +207,20 @@ def _prepare_output(options: argparse.Namespace) -> bool:
 
 def _available_lines(file: BufferedReader) -> Iterator[list[str]]:
     """Lines as they arrive, in lists of those that are there at once: a slow writer is answered line by line."""
-    rest = b""
+    rest: list[bytes] = []
     while chunk := file.read1(1 << 16):
-        *lines, rest = (rest + chunk).split(b"\n")
-        if lines:
+        if b"\n" in chunk:
+            *lines, last = b"".join([*rest, chunk]).split(b"\n")
             yield list(_decoded(lines))
-    if rest:
-        yield list(_decoded([rest]))
+            rest = [last]
+        else:
+            rest.append(chunk)
+    if any(rest):
+        yield list(_decoded([b"".join(rest)]))
 
 
 def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
     return (line.removesuffix(b"\r").decode("utf-8", "replace") for line in lines)
-
-
-def _shortened(text: str, width: int) -> str:
-    line = " ".join(text[: 4 * width].split())
-    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 if __name__ == "__main__":

@@ -39,17 +39,28 @@ def run_in_order(
         yield from map(run, batches)
         return
     under_way: deque[tuple[int, Future[SparseVector]]] = deque()
-    tokens = 0
+
+    def take() -> SparseVector:
+        return under_way.popleft()[1].result()
+
     executor = ThreadPoolExecutor(threads, thread_name_prefix="spladerunner")
     try:
-        for batch in batches:
-            while under_way and (under_way[0][1].done() or tokens + batch.ids.size > batch_tokens):
-                size, future = under_way.popleft()
-                yield future.result()
-                tokens -= size
+        source = iter(batches)
+        while True:
+            while under_way and under_way[0][1].done():
+                yield take()
+            try:
+                batch = next(source, None)
+            except Exception:
+                while under_way:  # what came before the error is not lost
+                    yield take()
+                raise
+            if batch is None:
+                break
+            while under_way and sum(size for size, _ in under_way) + batch.ids.size > batch_tokens:
+                yield take()
             under_way.append((batch.ids.size, executor.submit(run, batch)))
-            tokens += batch.ids.size
         while under_way:
-            yield under_way.popleft()[1].result()
+            yield take()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar, get_args
 
 from spladerunner.errors import IntegrityError, ModelFilesError
-from spladerunner.pooling import ACTIVATIONS
+from spladerunner.layout import MaskedLanguageModel, read_layout
+from spladerunner.pooling import ACTIVATIONS, POOLINGS
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -24,11 +25,28 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Role:
-    """What turns texts of one role into vectors: a graph, and the tokens it takes of a text, special ones included."""
+class GraphRole:
+    """Texts become vectors by a graph.
+
+    max_length: the tokens it takes of a text, special ones included. positions: the most that it can take, if known.
+    """
 
     graph: Path
-    max_length: int
+    max_length: int = field(compare=False)  # roles of other lengths share a graph
+    pooling: str = "max"
+    activation: str = "log1p_relu"
+    positions: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class TableRole:
+    """Texts become vectors by a weight for each of their tokens, (V,) float32 in a NumPy file, and no model."""
+
+    table: Path
+    max_length: int = field(compare=False)
+
+
+Role = GraphRole | TableRole
 
 
 @dataclass(frozen=True)
@@ -43,7 +61,6 @@ class Bundle:
     licence: str
     roles: Mapping[RoleName, Role]
     tokenizer: Path
-    activation: str
     weight_type: str
     vocabulary_size: int | None = None
     vocabulary_sha256: str | None = None
@@ -55,11 +72,19 @@ class Bundle:
         Raises ModelFilesError where it is no such folder or its manifest makes no sense, and IntegrityError where
         a file's size or SHA-256 is not what the manifest says.
         """
+        folder = folder.absolute()  # the files are opened later, maybe from another working directory
         if not folder.is_dir():
             raise ModelFilesError(f"{folder} is not a folder. Give the folder of a bundle, or a model's name.")
-        if (folder / MANIFEST).exists():
-            return _open_manifest(folder)
-        return _open_bare(folder)
+        try:
+            return _open_manifest(folder) if (folder / MANIFEST).exists() else _open_bare(folder)
+        except OSError as error:
+            raise ModelFilesError(f"{folder} cannot be read: {error}.") from error
+
+
+def choose_graph(names: Collection[str]) -> str | None:
+    """The graph among a folder's or a repository's file names: model.onnx, onnx/model.onnx, or onnx/model*.onnx."""
+    variants = sorted(name for name in names if PurePosixPath(name).match("onnx/model*.onnx"))
+    return next((name for name in ("model.onnx", "onnx/model.onnx", *variants) if name in names), None)
 
 
 def file_record(path: Path) -> dict[str, Any]:
@@ -75,10 +100,10 @@ def _open_manifest(folder: Path) -> Bundle:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelFilesError(f"{path} cannot be read: {error}. {_REPAIR}") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        found = manifest.get("schema") if isinstance(manifest, dict) else manifest
+    found = manifest.get("schema") if isinstance(manifest, dict) else manifest
+    if type(found) is not int or found != SCHEMA:
         raise ModelFilesError(
             f"{path} has the schema {found!r}; this version of spladerunner reads schema {SCHEMA}. "
             "Upgrade spladerunner, or export the bundle again."
@@ -92,17 +117,18 @@ def _open_manifest(folder: Path) -> Bundle:
             raise ModelFilesError(f"{path} names {name}, but its files are {sorted(files)}. {_REPAIR}")
         return folder / name
 
-    roles: dict[RoleName, Role] = {}
+    def role(written: Mapping[str, Any]) -> Role:
+        max_length = _field(path, written, "max_length", int)
+        if "table" in written:
+            return TableRole(member(_field(path, written, "table", str)), max_length)
+        pooling, activation = _field(path, written, "pooling", str), _field(path, written, "activation", str)
+        _check_known(path, "pooling", pooling, POOLINGS)
+        _check_known(path, "activation", activation, ACTIVATIONS)
+        positions = _field(path, written, "positions", int) if "positions" in written else None
+        return GraphRole(member(_field(path, written, "graph", str)), max_length, pooling, activation, positions)
+
     written_roles = _field(path, manifest, "roles", dict)
-    for role in ROLES:
-        written = _field(path, written_roles, role, dict)
-        roles[role] = Role(member(_field(path, written, "graph", str)), _field(path, written, "max_length", int))
-    activation = _field(path, manifest, "activation", str)
-    if activation not in ACTIVATIONS:
-        raise ModelFilesError(
-            f"{path} has the activation {activation!r}; this version of spladerunner knows {sorted(ACTIVATIONS)}. "
-            "Upgrade spladerunner."
-        )
+    roles = {name: role(_field(path, written_roles, name, dict)) for name in ROLES}
     vocabulary = _field(path, manifest, "vocabulary", dict)
     return Bundle(
         folder=folder,
@@ -110,7 +136,6 @@ def _open_manifest(folder: Path) -> Bundle:
         licence=_field(path, manifest, "licence", str),
         roles=roles,
         tokenizer=member(TOKENIZER),
-        activation=activation,
         weight_type=_field(path, manifest, "weight_type", str),
         vocabulary_size=_field(path, vocabulary, "size", int),
         vocabulary_sha256=_field(path, vocabulary, "sha256", str),
@@ -119,9 +144,16 @@ def _open_manifest(folder: Path) -> Bundle:
 
 def _field(path: Path, mapping: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
     value = mapping.get(key)
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or isinstance(value, bool):
         raise ModelFilesError(f"{path} has {key} = {value!r} where a {kind.__name__} belongs. {_REPAIR}")
     return value
+
+
+def _check_known(path: Path, key: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise ModelFilesError(
+            f"{path} has the {key} {value!r}; this version of spladerunner knows {sorted(known)}. Upgrade spladerunner."
+        )
 
 
 def _check_file(folder: Path, manifest: Path, name: str, record: Mapping[str, Any]) -> None:
@@ -133,7 +165,7 @@ def _check_file(folder: Path, manifest: Path, name: str, record: Mapping[str, An
     try:
         size = path.stat().st_size
         found = file_record(path) if size == record.get("size") else {"size": size}
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ModelFilesError(f"{path}, which {MANIFEST} names, cannot be read: {error}. {_REPAIR}") from error
     for key, value in found.items():
         if value != record.get(key):
@@ -142,21 +174,28 @@ def _check_file(folder: Path, manifest: Path, name: str, record: Mapping[str, An
 
 def _open_bare(folder: Path) -> Bundle:
     """A folder as optimum leaves it, taken for a symmetric SPLADE model."""
-    graphs = [folder / "model.onnx", folder / "onnx" / "model.onnx", *sorted(folder.glob("onnx/model*.onnx"))]
-    graph = next((path for path in graphs if path.is_file()), None)
-    if graph is None or not (folder / TOKENIZER).is_file():
+    name = choose_graph([path.relative_to(folder).as_posix() for path in folder.rglob("*.onnx")])
+    if name is None or not (folder / TOKENIZER).is_file():
         raise ModelFilesError(
             f"{folder} holds no model: neither {MANIFEST}, nor {TOKENIZER} with model.onnx or onnx/model*.onnx. "
             "A checkpoint becomes a bundle with: spladerunner export --doc CHECKPOINT -o FOLDER"
         )
-    role = Role(graph, _bare_max_length(folder))
+    layout = read_layout(folder)
+    side = layout.doc if layout else MaskedLanguageModel(folder)
+    if not isinstance(side, MaskedLanguageModel) or (layout and layout.query != side):
+        raise ModelFilesError(
+            f"{folder} has different sides for documents and queries, which one graph cannot serve. "
+            f"Make a bundle of it: spladerunner export --doc {folder} -o FOLDER"
+        )
+    graph = folder / name
+    max_length = side.max_length or _bare_max_length(folder)
+    role = GraphRole(graph, max_length, side.pooling, side.activation)
     return Bundle(
         folder=folder,
         name=folder.resolve().name,
         licence="unknown",
         roles={"doc": role, "query": role},
         tokenizer=folder / TOKENIZER,
-        activation="log1p_relu",
         weight_type="unknown",
     )
 
@@ -169,7 +208,7 @@ def _bare_max_length(folder: Path) -> int:
         if path.is_file():
             try:
                 value = json.loads(path.read_text(encoding="utf-8")).get(key)
-            except (OSError, ValueError, AttributeError) as error:
+            except (OSError, ValueError, RecursionError, AttributeError) as error:
                 raise ModelFilesError(f"{path} cannot be read: {error}. {_REPAIR}") from error
             if isinstance(value, int):
                 lengths.append(value)

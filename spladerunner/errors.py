@@ -2,6 +2,7 @@
 
 SpladeRunnerError
 ├── UnknownModelError    no model of that name, and no folder either
+├── DownloadError        a model on the Hub cannot be had from there now
 ├── ModelFilesError      a model's files are missing, unreadable, or do not fit together
 │   └── IntegrityError   a file is not the one that its manifest describes
 ├── ProviderError        an execution provider was asked for that onnxruntime does not have here
@@ -19,6 +20,10 @@ class SpladeRunnerError(Exception):
 
 class UnknownModelError(SpladeRunnerError):
     """The name is neither a known model nor a folder."""
+
+
+class DownloadError(SpladeRunnerError):
+    """A model cannot be downloaded: no network, no permission, no such revision."""
 
 
 class ModelFilesError(SpladeRunnerError):

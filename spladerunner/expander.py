@@ -7,36 +7,36 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 
 from spladerunner.batching import available_cores, run_in_order
-from spladerunner.bundle import ROLES, Bundle, RoleName
+from spladerunner.bundle import ROLES, Bundle, GraphRole, Role, RoleName, TableRole
+from spladerunner.encoder import Encoder, GraphEncoder, TableEncoder
 from spladerunner.errors import IntegrityError, ModelFilesError
 from spladerunner.explanation import Explanation, SharedToken
-from spladerunner.pooling import ACTIVATIONS, max_pool, sparsify
-from spladerunner.registry import EMBEDDED, locate
-from spladerunner.session import CPU, Session, check_providers
-from spladerunner.tokenizer import TokenBatch, Tokenizer
+from spladerunner.hub import fetch
+from spladerunner.registry import EMBEDDED
+from spladerunner.session import CPU, check_providers
+from spladerunner.tokenizer import Tokenizer
 from spladerunner.vector import SparseVector
-
-_EMPTY = SparseVector((), ())
 
 
 class Expander:
     """Turns documents and queries into weighted tokens with a SPLADE model.
 
-    model: the folder of a bundle or of an ONNX model, or a name that list_models() knows; the embedded pair unless
-        given. Nothing but the disk is touched.
+    model: a folder with a bundle or an ONNX model, a name that list_models() knows, or a repository on the Hub that
+        holds either; the embedded pair unless given. What comes from the Hub is downloaded once, into its own cache.
     max_length: the most tokens read of a text, special ones included; for both roles, or as {"doc": 256, "query": 32}.
         Unless given, what the model's manifest says.
     threads: how many texts run side by side, one thread each. Unless given, the cores that this process may use.
     providers: onnxruntime's execution providers, best first. Unless given, the CPU.
-    batch_tokens: how many tokens run together at most, summed over the texts that run side by side; a longer text
-        runs alone. This bounds memory: a running text holds its tokens × the vocabulary's size × 4 bytes. Unless
-        given, enough for twice `threads` texts of full length.
+    batch_tokens: how many tokens of one call are under way at most, summed over the texts that run side by side; a
+        longer text runs alone. This bounds memory: a running text holds its tokens × the vocabulary's size × 4 bytes.
+        Unless given, enough for twice `threads` texts of full length.
+    revision: the branch, tag or commit of a repository on the Hub.
 
     The same text gives the same vector, bit for bit, alone or in any list, in any order, and from several threads
     that share one Expander. Each role's graph is opened when it is first needed.
 
-    Raises UnknownModelError, ModelFilesError or IntegrityError where the model cannot be had whole, ProviderError
-    where a provider cannot, ValueError where a number is out of range.
+    Raises UnknownModelError, DownloadError, ModelFilesError or IntegrityError where the model cannot be had whole,
+    ProviderError where a provider cannot, ValueError where a number is out of range.
     """
 
     def __init__(
@@ -47,10 +47,11 @@ class Expander:
         threads: int | None = None,
         providers: Sequence[str] | None = None,
         batch_tokens: int | None = None,
+        revision: str | None = None,
     ) -> None:
         self._providers = (CPU,) if providers is None else tuple(providers)
         check_providers(self._providers)
-        self._bundle = Bundle.open(locate(model))
+        self._bundle = Bundle.open(fetch(model, revision=revision))
         self._tokenizer = Tokenizer(self._bundle.tokenizer)
         self._check_vocabulary()
         self._max_length = self._lengths(max_length)
@@ -58,7 +59,7 @@ class Expander:
         if batch_tokens is None:
             batch_tokens = 2 * self._threads * max(self._max_length.values())
         self._batch_tokens = _at_least(1, "batch_tokens", batch_tokens)
-        self._sessions: dict[str, Session] = {}
+        self._encoders: dict[Role, Encoder] = {}
         self._opening = threading.Lock()
 
     def __repr__(self) -> str:
@@ -77,28 +78,29 @@ class Expander:
 
         Raises TypeError, with the position, where a text is not a str.
         """
-        return list(self.stream([texts] if isinstance(texts, str) else _as_list(texts), role=role))
+        return list(self.stream(list(_iterable(texts)), role=role))
 
     def stream(self, texts: Iterable[str], *, role: RoleName = "doc") -> Iterator[SparseVector]:
-        """Like encode, for any iterable: texts are taken as they are needed, vectors come in the texts' order."""
-        if role not in ROLES:
-            raise ValueError(f"role={role!r} is neither 'doc' nor 'query'")
-        if isinstance(texts, str):
-            texts = [texts]
+        """Like encode, for any iterable: vectors come in the texts' order, as they and those before are done.
+
+        Texts are taken ahead as far as batch_tokens allows, and no further.
+        """
+        _check_role(role)
+        texts = _iterable(texts)
         threads = min(self._threads, len(texts)) if isinstance(texts, Sequence) else self._threads
         max_length = self._max_length[role]
         batches = (self._tokenizer.encode(text, max_length) for text in _checked(texts))
         return run_in_order(
             batches,
-            lambda batch: self._vector(batch, role),
+            self._encoder(role),
             threads=max(threads, 1),
             batch_tokens=self._batch_tokens,
         )
 
     def explain(self, query: str, document: str) -> Explanation:
         """Which tokens a query and a document share, with both weights and their product, largest first."""
-        (query_vector,) = self.encode(query, role="query")
-        (document_vector,) = self.encode(document, role="doc")
+        (query_vector,) = self.encode(_lone("query", query), role="query")
+        (document_vector,) = self.encode(_lone("document", document), role="doc")
         query_weights = self._tokenizer.vocabulary.weights(query_vector)
         document_weights = self._tokenizer.vocabulary.weights(document_vector)
         shared = [
@@ -111,53 +113,58 @@ class Expander:
 
     def own_tokens(self, text: str, *, role: RoleName = "doc") -> frozenset[str]:
         """The tokens that the text itself consists of, as far as the model reads it: all others are expansions."""
-        batch = self._tokenizer.encode(text, self._max_length[role])
-        return frozenset(self._tokenizer.vocabulary.tokens[token] for token in batch.ids[0])
-
-    def _vector(self, batch: TokenBatch, role: RoleName) -> SparseVector:
-        if batch.contents == 0:
-            return _EMPTY
-        session = self._session(role)
-        output = session.run(batch)
+        _check_role(role)
+        batch = self._tokenizer.encode(_lone("text", text), self._max_length[role])
         vocabulary = self._tokenizer.vocabulary
-        pooled = output if session.pools_inside else max_pool(output, batch.mask)
-        activation = None if session.pools_inside else ACTIVATIONS[self._bundle.activation]
-        return sparsify(pooled[0, : len(vocabulary)], vocabulary.carries_weight, activation)
+        return frozenset(vocabulary.tokens[token] for token in batch.ids[0] if vocabulary.carries_weight[token])
 
-    def _session(self, role: RoleName) -> Session:
-        graph = self._bundle.roles[role].graph
-        key = str(graph)  # one graph may serve both roles
+    def _encoder(self, name: RoleName) -> Encoder:
+        role = self._bundle.roles[name]
         with self._opening:
-            if key not in self._sessions:
-                session = Session(graph, self._providers)
-                size = session.vocabulary_size
-                if size is not None and size < len(self._tokenizer.vocabulary):
-                    raise ModelFilesError(
-                        f"{graph} weighs {size} tokens, but {self._bundle.tokenizer} has "
-                        f"{len(self._tokenizer.vocabulary)}: they are not of one model. Fetch or export it again."
-                    )
-                self._sessions[key] = session
-            return self._sessions[key]
+            if role not in self._encoders:  # one role may serve both names
+                vocabulary = self._tokenizer.vocabulary
+                self._encoders[role] = (
+                    TableEncoder(role, vocabulary)
+                    if isinstance(role, TableRole)
+                    else GraphEncoder(role, vocabulary, self._providers)
+                )
+            return self._encoders[role]
 
     def _check_vocabulary(self) -> None:
         vocabulary = self._tokenizer.vocabulary
-        expected = self._bundle.vocabulary_sha256
-        if expected is not None and (found := vocabulary.sha256()) != expected:
+        found = len(vocabulary), vocabulary.sha256
+        expected = self._bundle.vocabulary_size, self._bundle.vocabulary_sha256
+        if expected not in (found, (None, None)):
             raise IntegrityError(
-                f"{self._bundle.tokenizer} has a vocabulary of {len(vocabulary)} tokens with SHA-256 {found}, but the "
-                f"manifest says {self._bundle.vocabulary_size} and {expected}. Fetch or export the bundle again."
+                f"{self._bundle.tokenizer} has a vocabulary of {found[0]} tokens with SHA-256 {found[1]}, but the "
+                f"manifest says {expected[0]} and {expected[1]}. Fetch or export the bundle again."
             )
 
     def _lengths(self, max_length: int | Mapping[RoleName, int] | None) -> dict[RoleName, int]:
-        lengths = {role: self._bundle.roles[role].max_length for role in ROLES}
+        least = self._tokenizer.special_tokens_added + 1
+        lengths = {name: role.max_length for name, role in self._bundle.roles.items()}
+        for name, length in lengths.items():
+            if length < least:
+                raise ModelFilesError(
+                    f"{self._bundle.folder} reads {length} tokens of a text as {name}, where special tokens alone need "
+                    f"{least - 1}. Fetch or export it again."
+                )
         if max_length is None:
             return lengths
         given = max_length if isinstance(max_length, Mapping) else dict.fromkeys(ROLES, max_length)
-        for role, length in given.items():
-            if role not in lengths:
-                raise ValueError(f"max_length has the role {role!r}, which is neither 'doc' nor 'query'")
-            lengths[role] = _at_least(self._tokenizer.special_tokens_added + 1, "max_length", length)
+        for name, length in given.items():
+            _check_role(name)
+            lengths[name] = _at_least(least, "max_length", length)
+            role = self._bundle.roles[name]
+            positions = role.positions if isinstance(role, GraphRole) else None
+            if positions is not None and length > positions:
+                raise ValueError(f"max_length={length} is too large: the {name} model has {positions} positions")
         return lengths
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise ValueError(f"role={role!r} is neither 'doc' nor 'query'")
 
 
 def _at_least(lowest: int, name: str, value: int) -> int:
@@ -168,14 +175,23 @@ def _at_least(lowest: int, name: str, value: int) -> int:
     return value
 
 
-def _as_list(texts: Iterable[str]) -> list[str]:
-    if texts is None or isinstance(texts, bytes | bytearray | Mapping) or not isinstance(texts, Iterable):
-        raise TypeError(f"texts must be a str or an iterable of str, not {type(texts).__name__}: {texts!r:.60}")
-    return list(texts)
+def _iterable(texts: str | Iterable[str]) -> Iterable[str]:
+    """The texts, a lone one in a list. Names the type alone of what is none: its content may be huge, or secret."""
+    if isinstance(texts, str):
+        return [texts]
+    if isinstance(texts, bytes | bytearray | Mapping) or not isinstance(texts, Iterable):
+        raise TypeError(f"texts must be a str or an iterable of str, not {type(texts).__name__}")
+    return texts
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
     for position, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"texts[{position}] must be a str, not {type(text).__name__}: {text!r:.60}")
+            raise TypeError(f"texts[{position}] must be a str, not {type(text).__name__}")
         yield text
+
+
+def _lone(name: str, text: str) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str, not {type(text).__name__}")
+    return text

@@ -19,8 +19,21 @@ from spladerunner.vector import SparseVector
 
 Activation = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
-ACTIVATIONS: dict[str, Activation] = {"log1p_relu": np.log1p}
-"""By the name in a manifest: what is done to a positive maximum to make it a weight."""
+
+def _doubled(positive: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.log1p(np.log1p(positive))
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": np.positive,
+    "log1p_relu": np.log1p,
+    "log1p_log1p_relu": _doubled,
+}
+"""By the name in a manifest: what makes a weight of a positive logit. The doubled logarithm is that of OpenSearch's v3
+models (Shen et al., 2025, arXiv 2504.14839)."""
+
+POOLINGS = ("max", "sum")
+"""By the name in a manifest: how the tokens of a text come together. The sum is that of SPLADE's first version."""
 
 
 def max_pool(logits: NDArray[np.floating], mask: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -39,6 +52,18 @@ def max_pool(logits: NDArray[np.floating], mask: NDArray[np.integer]) -> NDArray
     return pooled
 
 
+def sum_pool(logits: NDArray[np.floating], mask: NDArray[np.integer], activation: Activation) -> NDArray[np.float32]:
+    """The sum over the unmasked positions of the activated positive logits (Formal et al., "SPLADE", 2021, equation 4).
+
+    Shapes and types are those of max_pool; nothing of size (B, L, V) is allocated here either.
+    """
+    pooled = np.zeros((logits.shape[0], logits.shape[2]), dtype=np.float32)
+    for row, positions, unmasked in zip(pooled, logits, mask, strict=True):
+        for position in np.flatnonzero(unmasked):
+            row += activation(np.maximum(positions[position], 0, dtype=np.float32))
+    return pooled
+
+
 def sparsify(
     pooled: NDArray[np.float32], carries_weight: NDArray[np.bool_], activation: Activation | None
 ) -> SparseVector:
@@ -46,7 +71,7 @@ def sparsify(
 
     pooled: (V,) float32, from max_pool, or from a graph that pools inside.
     carries_weight: (V,) bool, False for entries that never do, as special tokens.
-    activation: applied to the positive entries; None where the graph has done so.
+    activation: applied to the positive entries; None where that was done before.
     Raises ValueError where a number is NaN or a weight infinite: leaving it out would hide a broken graph.
     """
     if np.isnan(pooled).any():

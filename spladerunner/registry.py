@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 
 import spladerunner.models
-from spladerunner.errors import UnknownModelError
 
 EMBEDDED = "tiny-en"
 """The pair that ships inside the package."""
@@ -20,6 +18,8 @@ class ModelSpec:
 
     name: what Expander takes. doc, query: the Hub repositories of the checkpoints, equal where the model is
     symmetric, query None where queries need no model. parameters: of both graphs together, in millions.
+    score: what the model's own card says of its quality. onnx: the Hub repository that holds a graph ready to run,
+    None where none is known.
     """
 
     name: str
@@ -28,6 +28,8 @@ class ModelSpec:
     shape: str
     parameters: float
     licence: str
+    score: str
+    onnx: str | None = None
 
     @property
     def commercial_use(self) -> bool:
@@ -39,36 +41,64 @@ class ModelSpec:
         """Where the weights come from, in words."""
         return self.doc if self.query in (None, self.doc) else f"{self.doc} + {self.query}"
 
-
-def _symmetric(name: str, shape: str, parameters: float, licence: str) -> ModelSpec:
-    return ModelSpec(name, name, name, shape, parameters, licence)
-
-
-def _inference_free(name: str, shape: str, parameters: float, licence: str) -> ModelSpec:
-    return ModelSpec(name, name, None, shape, parameters, licence)
-
-
-def _pair(name: str, shape: str, parameters: float, licence: str) -> ModelSpec:
-    return ModelSpec(name, f"{name}-doc", f"{name}-query", shape, parameters, licence)
+    @property
+    def export_command(self) -> str:
+        """What makes a bundle of the model."""
+        query = f" --query {self.query}" if self.query not in (None, self.doc) else ""
+        inference_free = " --inference-free" if self.query is None else ""
+        return f"spladerunner export --doc {self.doc}{query}{inference_free} -o FOLDER"
 
 
 _NAVER = "CC-BY-NC-SA-4.0"
 _OPENSEARCH = "opensearch-project/opensearch-neural-sparse-encoding"
 
+
+def _mrr(figure: float) -> str:
+    return f"MRR@10 {figure} (MS MARCO dev)"
+
+
+def _beir(figure: float) -> str:
+    return f"nDCG@10 {figure} (BEIR mean)"
+
+
+def _symmetric(
+    name: str, shape: str, parameters: float, licence: str, score: str, onnx: str | None = None
+) -> ModelSpec:
+    return ModelSpec(name, name, name, shape, parameters, licence, score, onnx)
+
+
+def _inference_free(name: str, shape: str, parameters: float, licence: str, score: str) -> ModelSpec:
+    return ModelSpec(name, name, None, f"{shape}, queries without a model", parameters, licence, score)
+
+
+def _pair(name: str, shape: str, parameters: float, licence: str, score: str) -> ModelSpec:
+    return ModelSpec(name, f"{name}-doc", f"{name}-query", shape, parameters, licence, score)
+
+
 _MODELS = (
-    ModelSpec(EMBEDDED, "tiny-en/doc", "tiny-en/query", "BERT 3 + 1 layers, 192", 9.9, "Apache-2.0"),
-    _pair("naver/efficient-splade-V-large", "DistilBERT pair", 134, _NAVER),
-    _pair("naver/efficient-splade-VI-BT-large", "DistilBERT + BERT-tiny", 71, _NAVER),
-    _symmetric("naver/splade-v3-distilbert", "DistilBERT", 67, _NAVER),
-    _symmetric("naver/splade-cocondenser-ensembledistil", "BERT-base", 110, _NAVER),
-    _symmetric("naver/splade_v2_distil", "DistilBERT", 67, _NAVER),
-    _symmetric("prithivida/Splade_PP_en_v1", "BERT-base", 110, "Apache-2.0"),
-    _symmetric("rasyosef/splade-tiny", "BERT-tiny", 4.4, "MIT"),
-    _symmetric("rasyosef/splade-mini", "BERT-mini", 11.2, "MIT"),
-    _symmetric("rasyosef/splade-small", "BERT-small", 28.8, "MIT"),
-    _inference_free("naver/splade-v3-doc", "BERT-base, queries without a model", 110, _NAVER),
-    _inference_free(f"{_OPENSEARCH}-doc-v2-distill", "DistilBERT, queries without a model", 67, "Apache-2.0"),
-    _inference_free(f"{_OPENSEARCH}-doc-v3-distill", "DistilBERT, queries without a model", 67, "Apache-2.0"),
+    ModelSpec(
+        EMBEDDED,
+        "tiny-en/doc",
+        "tiny-en/query",
+        "BERT pair, 3 and 1 layers, 192 wide",
+        9.9,
+        "Apache-2.0",
+        "nDCG@10 0.609 (SciFact)",
+    ),
+    _pair("naver/efficient-splade-V-large", "DistilBERT pair", 134, _NAVER, _mrr(38.8)),
+    _pair("naver/efficient-splade-VI-BT-large", "DistilBERT and BERT-tiny", 71, _NAVER, _mrr(38.0)),
+    _symmetric("naver/splade-v3-distilbert", "DistilBERT", 67, _NAVER, _mrr(38.7)),
+    _symmetric("naver/splade-cocondenser-ensembledistil", "BERT-base", 110, _NAVER, _mrr(38.3)),
+    _symmetric("naver/splade_v2_distil", "DistilBERT", 67, _NAVER, _mrr(36.8)),
+    _symmetric(
+        "prithivida/Splade_PP_en_v1", "BERT-base", 110, "Apache-2.0", _mrr(37.22), onnx="Qdrant/Splade_PP_en_v1"
+    ),
+    _symmetric("rasyosef/splade-tiny", "BERT-tiny", 4.4, "MIT", _mrr(30.9)),
+    _symmetric("rasyosef/splade-mini", "BERT-mini", 11.2, "MIT", _mrr(34.1)),
+    _symmetric("rasyosef/splade-small", "BERT-small", 28.8, "MIT", _mrr(35.4)),
+    _inference_free("naver/splade-v3-doc", "BERT-base", 110, _NAVER, _mrr(37.8)),
+    _inference_free(f"{_OPENSEARCH}-doc-v2-distill", "DistilBERT", 67, "Apache-2.0", _beir(0.504)),
+    _inference_free(f"{_OPENSEARCH}-doc-v3-distill", "DistilBERT", 67, "Apache-2.0", _beir(0.517)),
 )
 
 
@@ -82,25 +112,11 @@ def embedded_folder() -> Path:
     return Path(spladerunner.models.__path__[0]) / EMBEDDED
 
 
-def locate(model: str | PathLike[str]) -> Path:
-    """The folder of a model: the embedded pair by its name, any other by its path.
+def find_model(name: str) -> ModelSpec | None:
+    """The known model of that name, or of that name without its owner, as SPLADERunner 0.1 has it."""
+    return next((spec for spec in _MODELS if name in (spec.name, spec.name.rpartition("/")[2])), None)
 
-    Raises UnknownModelError where there is no such folder; the message has the close matches, or the command that
-    makes a known model's bundle.
-    """
-    if model == EMBEDDED:
-        return embedded_folder()
-    if Path(model).is_dir():
-        return Path(model)
-    name = str(model)
-    for spec in _MODELS:
-        if spec.name == name:
-            raise UnknownModelError(
-                f"{name} is not on this machine. Download its checkpoints ({spec.source}), make a bundle of them with: "
-                "spladerunner export --doc CHECKPOINT --query CHECKPOINT -o FOLDER, and give the folder."
-            )
-    close = difflib.get_close_matches(name, [spec.name for spec in _MODELS], cutoff=0.4)
-    hint = f" Close to it: {', '.join(close)}." if close else ""
-    raise UnknownModelError(
-        f"There is no folder {name!r} and no known model of that name.{hint} `spladerunner models` lists them."
-    )
+
+def close_names(name: str) -> list[str]:
+    """The known names that a misspelt one may mean, best first."""
+    return difflib.get_close_matches(name, [spec.name for spec in _MODELS], cutoff=0.4)

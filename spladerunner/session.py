@@ -23,7 +23,14 @@ from spladerunner.tokenizer import TokenBatch
 
 CPU = "CPUExecutionProvider"
 
-_INPUTS = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "type_ids"}
+_INPUTS = {
+    "input_ids": "ids",
+    "attention_mask": "mask",
+    "token_type_ids": "type_ids",
+    # as graphs name them that were converted by other tools than optimum
+    "input_mask": "mask",
+    "segment_ids": "type_ids",
+}
 
 
 def check_providers(providers: Sequence[str]) -> None:
@@ -47,11 +54,12 @@ class Session:
 
     def __init__(self, path: str | PathLike[str], providers: Sequence[str] = (CPU,)) -> None:
         check_providers(providers)
+        self.path = path
         options = onnxruntime.SessionOptions()
         # Texts run side by side, one thread each: that fills the cores better than many threads on one text.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors alone: what matters is raised
+        options.log_severity_level = 4  # what matters is raised
         # Patterns are kept for every length seen, and each length has one of its own.
         options.enable_mem_pattern = False
         # Without VNNI, products of unsigned and signed bytes saturate and are wrong; this makes them right there.
@@ -82,7 +90,13 @@ class Session:
         self.vocabulary_size: int | None = output.shape[-1] if isinstance(output.shape[-1], int) else None
 
     def run(self, batch: TokenBatch) -> NDArray[np.floating]:
-        """Logits (B, L, V), or (B, V) where pools_inside."""
+        """Logits (B, L, V), or (B, V) where pools_inside. ModelFilesError where the graph fails on the batch."""
         feeds = {name: getattr(batch, _INPUTS[name]) for name in self._inputs}
-        output: NDArray[np.floating] = self._session.run([self._output], feeds)[0]
+        try:
+            output: NDArray[np.floating] = self._session.run([self._output], feeds)[0]
+        except Exception as error:  # onnxruntime's errors share no narrower type
+            raise ModelFilesError(
+                f"{self.path} failed on {batch.ids.shape[1]} tokens; where the model has room for fewer, give a "
+                f"smaller max_length. onnxruntime says: {error}"
+            ) from error
         return output

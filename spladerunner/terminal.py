@@ -18,7 +18,7 @@ def bars(weights: Mapping[str, float], own_tokens: Collection[str], width: int, 
     weights: heaviest first. width: columns of the terminal. left_out: how many tokens follow that are not drawn.
     """
     if not weights:
-        return "  (no weights: the text is empty)"
+        return "  (no weights)"
     names = max(map(_columns, weights))
     room = max(width - names - len("+   0.00 "), 8)
     heaviest = max(weights.values())
@@ -30,6 +30,17 @@ def bars(weights: Mapping[str, float], own_tokens: Collection[str], width: int, 
     if left_out:
         lines.append(f"  … and {left_out} lighter")
     return "\n".join(lines)
+
+
+def shortened(text: str, width: int) -> str:
+    """The text in one line of at most `width` columns, with nothing in it that would command the terminal."""
+    printable = (character if character.isprintable() else " " for character in text[: 4 * width])
+    line = " ".join("".join(printable).split())
+    if _columns(line) <= width:
+        return line
+    while _columns(line) >= width:
+        line = line[:-1]
+    return line + "…"
 
 
 def explanation_table(explanation: Explanation) -> str:

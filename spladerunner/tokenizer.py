@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from os import PathLike
 
@@ -11,13 +10,14 @@ import tokenizers
 from numpy.typing import NDArray
 
 from spladerunner.errors import ModelFilesError
+from spladerunner.squeeze import can_squeeze, squeeze
 from spladerunner.vocabulary import Vocabulary
 
 CHARACTERS_PER_TOKEN = 8
 """A long text is first read up to this many characters for each token wanted; prose has five or six."""
 
-WORD_PIECE_RUN = 256
-"""More characters than WordPiece takes for a word (100): a longer word is [UNK], however it goes on."""
+LEAST_TOKENS = 256
+"""The first reading is for no fewer tokens than this: below it, reading less gains nothing."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ class Tokenizer:
         self.vocabulary = Vocabulary(
             self._tokenizer.get_vocab(with_added_tokens=True),
             [position for position, token in added.items() if token.special],
+            byte_level=b'"ByteLevel"' in _state(self._tokenizer.decoder),
         )
         self.special_tokens_added: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         self._longest_added = max((len(token.content) for token in added.values()), default=0)
-        self._is_word_piece = isinstance(self._tokenizer.model, tokenizers.models.WordPiece)
+        self._can_squeeze = can_squeeze(self._tokenizer, [token.content for token in added.values()])
 
     def encode(self, text: str, max_length: int) -> TokenBatch:
         """One text as a batch of one row, cut at max_length tokens.
@@ -79,17 +80,16 @@ class Tokenizer:
 
     def _encode_beginning(self, text: str, wanted: int) -> tokenizers.Encoding:
         """An encoding, without special tokens, whose first `wanted` tokens are those of the whole text."""
-        size = CHARACTERS_PER_TOKEN * max(wanted, WORD_PIECE_RUN)
-        if self._is_word_piece and len(text) > size:
-            beginning = self._tokenizer.encode(text[:size], add_special_tokens=False)
-            if self._settled(beginning, size) >= wanted:
-                return beginning
-            text = _squeeze(text, max(wanted, WORD_PIECE_RUN))
+        size = CHARACTERS_PER_TOKEN * max(wanted, LEAST_TOKENS)
+        squeezed = not self._can_squeeze
         while len(text) > size:
             beginning = self._tokenizer.encode(text[:size], add_special_tokens=False)
             if self._settled(beginning, size) >= wanted:
                 return beginning
-            size *= 2
+            if squeezed:
+                size *= 2
+            else:
+                text, squeezed = squeeze(text), True
         return self._tokenizer.encode(text, add_special_tokens=False)
 
     def _settled(self, beginning: tokenizers.Encoding, size: int) -> int:
@@ -109,21 +109,14 @@ class Tokenizer:
         return settled
 
 
+def _state(part: object) -> bytes:
+    """A part of a tokenizer as tokenizers writes it, in JSON; nothing where the tokenizer has no such part."""
+    state: bytes = b"" if part is None else part.__getstate__()  # type: ignore[attr-defined]
+    return state
+
+
 def _without_surrogates(text: str) -> str:
     """The text with surrogate pairs joined, and each surrogate that has no partner replaced by U+FFFD."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _squeeze(text: str, run: int) -> str:
-    """The text with endless words and endless repetitions shortened to at least `run` characters.
-
-    For WordPiece tokenizers, and `run` of at least the tokens wanted and of WORD_PIECE_RUN, the first `run` tokens
-    stay the same. One character repeated is nothing (white space, control characters), one token each
-    (punctuation, ideographs), or one word; ASCII letters, digits and emoji in a row are one word, and one so long
-    is [UNK].
-    """
-    word = "[0-9A-Za-z\U0001f300-\U0001faff]"
-    more = rf"(.)\1{{{run - 1}}}(?=\1{{{run}}})|{word}{{{run}}}(?={word}{{{run}}})"
-    return re.sub(more, "", text, flags=re.DOTALL)

@@ -23,7 +23,10 @@ class SparseVector:
     values: NDArray[np.float32]
 
     def __init__(self, indices: ArrayLike, values: ArrayLike) -> None:
-        indices = np.array(indices, dtype=np.int32)
+        given = np.asarray(indices)
+        if given.size and (given.dtype.kind not in "iu" or given.max() > np.iinfo(np.int32).max):
+            raise ValueError(f"indices must be integers that fit into int32, not {given.dtype} up to {given.max()}")
+        indices = np.array(given, dtype=np.int32)
         values = np.array(values, dtype=np.float32)
         if indices.ndim != 1 or indices.shape != values.shape:
             raise ValueError(

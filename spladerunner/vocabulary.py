@@ -1,4 +1,4 @@
-"""The vocabulary: from positions to tokens in their own spelling."""
+"""The vocabulary: from positions to tokens, in a spelling that people read and search engines store."""
 
 from __future__ import annotations
 
@@ -10,28 +10,33 @@ from numpy.typing import NDArray
 
 from spladerunner.vector import SparseVector
 
+SPACE = "▁"
+"""What stands for a leading space, as in SentencePiece's vocabularies."""
+
 
 class Vocabulary:
     """The tokens that a model weighs, by position.
 
-    tokens: the token at each position, "" where the tokenizer has none.
+    tokens: the token at each position, "" where the tokenizer has none. It is the vocabulary's own spelling, but for
+        byte-level vocabularies, whose spelling of bytes by stand-in characters is undone wherever the bytes are
+        printable text that no other token has; a leading space becomes "▁".
     carries_weight: (V,) bool; False for special tokens, as [CLS], and where there is no token.
+    sha256: a fingerprint over the vocabulary's own spelling in order, each token followed by a NUL, in UTF-8.
     """
 
-    def __init__(self, position_of: Mapping[str, int], special_ids: Iterable[int]) -> None:
+    def __init__(self, position_of: Mapping[str, int], special_ids: Iterable[int], *, byte_level: bool = False) -> None:
         self.tokens = [""] * (max(position_of.values(), default=-1) + 1)
         self.carries_weight: NDArray[np.bool_] = np.zeros(len(self.tokens), dtype=np.bool_)
         for token, position in position_of.items():
             self.tokens[position] = token
         self.carries_weight[list(position_of.values())] = True
         self.carries_weight[list(special_ids)] = False
+        self.sha256 = hashlib.sha256("".join(f"{token}\0" for token in self.tokens).encode("utf-8")).hexdigest()
+        if byte_level:
+            self.tokens = _readable(self.tokens)
 
     def __len__(self) -> int:
         return len(self.tokens)
-
-    def sha256(self) -> str:
-        """A fingerprint: SHA-256 over the tokens in order, each followed by a NUL, in UTF-8."""
-        return hashlib.sha256("".join(f"{token}\0" for token in self.tokens).encode("utf-8")).hexdigest()
 
     def weights(self, vector: SparseVector) -> dict[str, float]:
         """The vector as {token: weight}, heaviest first."""
@@ -41,3 +46,33 @@ class Vocabulary:
             tokens[index]: weight
             for index, weight in zip(vector.indices[order].tolist(), vector.values[order].tolist(), strict=True)
         }
+
+
+def _readable(tokens: list[str]) -> list[str]:
+    """Byte-level tokens with their bytes decoded. A token stays as it is where another would get its spelling."""
+    byte_of = _byte_alphabet()
+    taken = set(tokens)
+    readable = []
+    for token in tokens:
+        spelling = _decoded(token, byte_of)
+        if spelling in taken:
+            spelling = token
+        taken.add(spelling)
+        readable.append(spelling)
+    return readable
+
+
+def _decoded(token: str, byte_of: Mapping[str, int]) -> str:
+    try:
+        text = bytes(byte_of[character] for character in token).decode("utf-8")
+    except (KeyError, UnicodeDecodeError):  # an added token, or a part of a character
+        return token
+    spelling = SPACE + text[1:] if text.startswith(" ") else text
+    return spelling if spelling.isprintable() and " " not in spelling else token
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's stand-in character for each byte: itself where it is printable Latin-1, else one from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + at): byte for at, byte in enumerate(others)}

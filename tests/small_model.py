@@ -59,6 +59,7 @@ class SmallGraph:
         inputs: tuple[str, ...] = ("input_ids", "attention_mask"),
         pools_inside: bool = False,
         factor: float = 1.0,
+        positions: int | None = None,
     ) -> Path:
         nodes = [
             helper.make_node("Gather", ["embedding", "input_ids"], ["hidden"]),
@@ -72,6 +73,15 @@ class SmallGraph:
             helper.make_node("MatMul", ["context", "decoder"], ["raw"]),
             helper.make_node("Mul", ["raw", "factor"], ["logits"]),
         ]
+        if positions:  # a table of positions, all zero, which has no row for more
+            nodes[0] = helper.make_node("Gather", ["embedding", "input_ids"], ["token"])
+            nodes[1:1] = [
+                helper.make_node("Shape", ["input_ids"], ["shape"]),
+                helper.make_node("Gather", ["shape", "one_index"], ["length"]),
+                helper.make_node("Range", ["zero", "length", "one_index"], ["places"]),
+                helper.make_node("Gather", ["positions", "places"], ["position"]),
+                helper.make_node("Add", ["token", "position"], ["hidden"]),
+            ]
         output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", "L", self.embedding.shape[0]])
         if pools_inside:
             nodes += [
@@ -88,6 +98,9 @@ class SmallGraph:
             "middle": np.array([1]),
             "one": np.array(1, dtype=np.float32),
             "factor": np.array(factor, dtype=np.float32),
+            "zero": np.array(0),
+            "one_index": np.array(1),
+            "positions": np.zeros((positions or 0, HIDDEN), dtype=np.float32),
         }
         graph = helper.make_graph(
             nodes,
@@ -123,17 +136,19 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
         "name": "small",
         "licence": "Apache-2.0",
         "roles": {
-            "doc": {"graph": "doc.onnx", "max_length": 32},
-            "query": {"graph": "query.onnx", "max_length": 16},
+            "doc": graph_role("doc.onnx", 32),
+            "query": graph_role("query.onnx", 16),
         },
-        "pooling": "max",
-        "activation": "log1p_relu",
-        "vocabulary": {"size": len(vocabulary), "sha256": vocabulary.sha256()},
+        "vocabulary": {"size": len(vocabulary), "sha256": vocabulary.sha256},
         "weight_type": "float32",
         "files": {name: file_record(folder / name) for name in ("tokenizer.json", "doc.onnx", "query.onnx")},
     }
     (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}), encoding="utf-8")
     return folder
+
+
+def graph_role(graph: str, max_length: Any, *, pooling: str = "max", activation: str = "log1p_relu") -> dict[str, Any]:
+    return {"graph": graph, "max_length": max_length, "pooling": pooling, "activation": activation}
 
 
 def edit_manifest(folder: Path, **changes: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_model import SmallGraph, edit_manifest, tokenizer, write_bundle
+from small_model import TOKENS, SmallGraph, edit_manifest, graph_role, tokenizer, write_bundle
 
 from spladerunner import Expander, IntegrityError, ModelFilesError
 from spladerunner.bundle import Bundle
@@ -64,13 +64,17 @@ def test_a_manifest_may_name_only_files_inside_its_folder(tmp_path: Path, outsid
     [
         ({"schema": 2}, "schema 2; this version of spladerunner reads schema 1"),
         ({"schema": None}, "schema None"),
-        ({"roles": {"doc": {"graph": "doc.onnx", "max_length": 8}}}, "query = None"),
+        ({"schema": True}, "schema True"),
+        ({"roles": {"doc": graph_role("doc.onnx", True)}}, "max_length = True"),
+        ({"roles": {"doc": graph_role("doc.onnx", 8)}}, "query = None"),
         ({"roles": []}, r"roles = \[\]"),
-        ({"roles": {"doc": {"graph": "other.onnx", "max_length": 8}}}, "names other.onnx"),
-        ({"roles": {"doc": {"graph": "doc.onnx", "max_length": "long"}}}, "max_length = 'long' where a int belongs"),
+        ({"roles": {"doc": graph_role("other.onnx", 8)}}, "names other.onnx"),
+        ({"roles": {"doc": graph_role("doc.onnx", "long")}}, "max_length = 'long' where a int belongs"),
+        ({"roles": {"doc": graph_role("doc.onnx", 8, activation="softmax")}}, "activation 'softmax'"),
+        ({"roles": {"doc": graph_role("doc.onnx", 8, pooling="mean")}}, "pooling 'mean'"),
+        ({"roles": {"doc": {"table": "doc.npy", "max_length": 8}}}, "names doc.npy"),
         ({"files": {}}, r"its files are \[\]"),
         ({"files": None}, "files = None"),
-        ({"activation": "softmax"}, "activation 'softmax'"),
         ({"vocabulary": {}}, "size = None"),
         ({"name": 7}, "name = 7"),
     ],
@@ -86,6 +90,23 @@ def test_a_manifest_that_is_no_json_object_is_named(bundle: Path, content: bytes
     (bundle / "manifest.json").write_bytes(content)
     with pytest.raises(ModelFilesError, match=re.escape(str(bundle / "manifest.json"))):
         Expander(bundle)
+
+
+@pytest.mark.parametrize("length", [-1, 0, 2])
+def test_a_manifest_with_no_room_for_a_text_is_an_error(bundle: Path, length: int) -> None:
+    edit_manifest(bundle, roles={"doc": graph_role("doc.onnx", length), "query": graph_role("query.onnx", 8)})
+    with pytest.raises(ModelFilesError, match=f"reads {length} tokens of a text as doc"):
+        Expander(bundle)
+
+
+def test_a_text_too_long_for_the_graph_is_an_error_that_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    SmallGraph(vocabulary_size=len(TOKENS)).save(tmp_path / "model.onnx", positions=8)
+    tokenizer().save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ModelFilesError, match=r"failed on 12 tokens.*smaller max_length"):
+        Expander(tmp_path).expand("the cat " * 5)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_folder_that_is_no_bundle_is_named_with_the_command_that_makes_one(tmp_path: Path) -> None:
@@ -126,5 +147,5 @@ def test_a_folder_without_a_manifest_is_cut_where_its_configuration_says(tmp_pat
 def test_a_graph_of_another_vocabulary_is_found(tmp_path: Path) -> None:
     SmallGraph(vocabulary_size=20).save(tmp_path / "model.onnx")
     tokenizer().save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(ModelFilesError, match=r"model\.onnx weighs 20 tokens, but .*tokenizer\.json has"):
+    with pytest.raises(ModelFilesError, match=r"model\.onnx weighs 20 tokens, but its tokenizer has"):
         Expander(tmp_path).expand("the cat")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 from small_model import TOKENS, SmallGraph, expected_weights, tokenizer, write_bundle
 
-from spladerunner import Expander, ProviderError, SparseVector, UnknownModelError
+from spladerunner import Expander, ModelFilesError, ProviderError, SparseVector, UnknownModelError
+from spladerunner.session import Session
+from spladerunner.tokenizer import TokenBatch
 
 TEXTS = [
     "the cat sat on the mat",
@@ -161,7 +164,8 @@ def test_what_is_no_list_of_texts_is_an_error(bundle: Path, bad: Any) -> None:
         ({"batch_tokens": 0}, ValueError, "batch_tokens=0"),
         ({"max_length": 2}, ValueError, "max_length=2 is too small: it must be at least 3"),
         ({"max_length": True}, TypeError, "True"),
-        ({"max_length": {"title": 8}}, ValueError, "'title', which is neither 'doc' nor 'query'"),
+        ({"max_length": 257, "model": "tiny-en"}, ValueError, "max_length=257 is too large: the doc model has 256"),
+        ({"max_length": {"title": 8}}, ValueError, "role='title' is neither 'doc' nor 'query'"),
         ({"providers": ["NoSuchExecutionProvider"]}, ProviderError, "NoSuchExecutionProvider.*CPUExecutionProvider"),
         ({"providers": []}, ProviderError, r"\[\]"),
     ],
@@ -170,7 +174,7 @@ def test_options_out_of_range_are_errors(
     bundle: Path, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        Expander(bundle, **options)
+        Expander(**{"model": bundle, **options})
 
 
 def test_a_role_that_does_not_exist_is_an_error(bundle: Path) -> None:
@@ -178,9 +182,9 @@ def test_a_role_that_does_not_exist_is_an_error(bundle: Path) -> None:
         Expander(bundle).encode("the cat", role="title")  # type: ignore[arg-type]
 
 
-def test_an_unknown_model_is_an_error_with_the_close_matches() -> None:
-    with pytest.raises(UnknownModelError, match=r"naver/splade-v3-destilbert.*naver/splade-v3-distilbert"):
-        Expander("naver/splade-v3-destilbert")
+def test_an_unknown_model_is_an_error_that_says_where_the_names_are() -> None:
+    with pytest.raises(UnknownModelError, match=r"'tiny-eng'.*Close to it: tiny-en.*`spladerunner models`"):
+        Expander("tiny-eng")
 
 
 def test_explain_gives_the_shared_tokens_and_their_products(bundle: Path) -> None:
@@ -195,6 +199,55 @@ def test_explain_gives_the_shared_tokens_and_their_products(bundle: Path) -> Non
     assert products == sorted(products, reverse=True)
     vectors = expander.encode("river bank", role="query")[0], expander.encode("the cat sat by the river")[0]
     assert explanation.score == pytest.approx(vectors[0].dot(vectors[1]))
+
+
+@pytest.mark.parametrize("bad", [None, ["a list"], b"bytes"])
+def test_explain_and_own_tokens_take_a_lone_text(bundle: Path, bad: Any) -> None:
+    expander = Expander(bundle)
+    for call in (
+        lambda: expander.explain(bad, "the cat"),
+        lambda: expander.explain("the cat", bad),
+        lambda: expander.own_tokens(bad),
+    ):
+        with pytest.raises(TypeError, match=rf"must be a str, not {type(bad).__name__}"):
+            call()
+
+
+def test_a_relative_folder_is_found_from_another_working_directory(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bundle.parent)
+    expander = Expander(bundle.name)
+    monkeypatch.chdir(tmp_path.parent)
+    assert expander.expand("the cat") != [{}]
+
+
+def test_a_graph_that_gives_no_numbers_is_named(tmp_path: Path) -> None:
+    SmallGraph().save(tmp_path / "model.onnx", factor=float("nan"))
+    tokenizer().save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ModelFilesError, match=r"model\.onnx: .*NaN"):
+        Expander(tmp_path).expand("the cat")
+
+
+def test_texts_run_side_by_side(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two texts must be in the graph at once for either to come out."""
+    meeting = threading.Barrier(2, timeout=30)
+    run = Session.run
+
+    def wait_and_run(session: Session, batch: TokenBatch) -> Any:
+        meeting.wait()
+        return run(session, batch)
+
+    monkeypatch.setattr(Session, "run", wait_and_run)
+    assert len(Expander(bundle, threads=2).expand(["the cat", "the dog", "river", "bank"])) == 4
+
+
+def test_what_came_before_a_bad_text_is_not_lost(bundle: Path) -> None:
+    for threads in (1, 2):
+        stream = Expander(bundle, threads=threads).stream(iter(["a", "b", "c", None]))  # type: ignore[list-item]
+        assert len([next(stream) for _ in range(3)]) == 3
+        with pytest.raises(TypeError, match=r"texts\[3\]"):
+            next(stream)
 
 
 def test_explain_takes_an_empty_text(bundle: Path) -> None:

@@ -15,6 +15,7 @@ from torch_reference import torch_weights
 
 from spladerunner import Expander, SparseVector
 from spladerunner.bundle import RoleName
+from spladerunner.layout import MaskedLanguageModel
 
 VOCABULARY_SIZE = 20480
 
@@ -49,7 +50,7 @@ def test_the_float32_graph_has_every_weight_of_the_checkpoint(
     shared: Path, texts: list[str], role: RoleName, published: NDArray[np.float32], tmp_path: Path
 ) -> None:
     convert(shared / "tiny-en" / role, tmp_path, VOCABULARY_SIZE)
-    Checkpoint(shared / "tiny-en" / role).save_tokenizer(tmp_path / "tokenizer.json")
+    Checkpoint(MaskedLanguageModel(shared / "tiny-en" / role)).save_tokenizer(tmp_path / "tokenizer.json")
     weights = dense(Expander(tmp_path).encode(texts))
     np.testing.assert_allclose(weights, published, rtol=0, atol=1e-4)
 

@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -62,12 +63,17 @@ def test_expand_reads_a_text_a_line_from_standard_input(expander: Expander) -> N
 
 
 def test_a_slow_writer_is_answered_line_by_line() -> None:
-    with subprocess.Popen([*COMMAND, "expand"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    # Python must buffer as it does for users, or this proves nothing.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen([*COMMAND, "expand"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=buffered) as process:
         assert process.stdin is not None and process.stdout is not None
+        give_up = threading.Timer(60, process.kill)
+        give_up.start()
         for text in (b"atomic bomb\n", b"river bank\n"):
             process.stdin.write(text)
             process.stdin.flush()
             assert json.loads(process.stdout.readline())
+        give_up.cancel()
         process.stdin.close()
         assert process.wait() == 0
 
@@ -107,13 +113,43 @@ def test_explain_prints_the_shared_tokens(expander: Expander) -> None:
 
 def test_models_lists_every_known_model() -> None:
     head, *rows = run("models").stdout.splitlines()
-    assert head.split() == ["name", "parameters", "shape", "licence", "commercial", "use", "source"]
+    assert head.split() == ["name", "parameters", "shape", "licence", "commercial", "use", "score", "source"]
     assert [row.split()[0] for row in rows] == [spec.name for spec in list_models()]
     assert "embedded" in rows[0] and "Apache-2.0" in rows[0]
 
 
 def test_expand_takes_another_model(bundle: Path) -> None:
     assert json.loads(run("expand", "--model", bundle, "the cat").stdout) == Expander(bundle).expand("the cat")[0]
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-"])
+def test_closed_standard_streams_are_one_line_and_exit_1(closed: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m spladerunner models {closed}', sys.executable], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "standard" in done.stderr
+
+
+def test_a_full_disk_is_one_line_and_exit_1() -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m spladerunner models >/dev/full', sys.executable], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
+
+
+def test_help_into_a_closed_pipe_ends_quietly() -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m spladerunner --help | true', sys.executable], capture_output=True, text=True
+    )
+    assert done.stderr == ""
+
+
+def test_a_text_cannot_command_the_terminal() -> None:
+    assert "\x1b" not in in_terminal("expand", "evil \x1b[2J\x1b]0;title\x07 text")
+
+
+def test_a_huge_top_is_all() -> None:
+    assert run("expand", "--top", "9" * 30, "bomb").stdout == run("expand", "bomb").stdout
 
 
 def test_version() -> None:
@@ -142,7 +178,7 @@ def test_a_wrong_call_is_exit_2(arguments: list[str]) -> None:
 
 
 def test_the_export_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
-    (tmp_path / "torch.py").write_text("raise ImportError('No module named torch')")
+    (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError('No module named onnx', name='onnx')")
     done = run("export", "--doc", "x", "-o", "y", env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1
     assert "pip install 'spladerunner[export]'" in done.stderr and done.stderr.count("\n") == 1

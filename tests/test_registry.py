@@ -1,17 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-from spladerunner import UnknownModelError, list_models
-from spladerunner.registry import EMBEDDED, embedded_folder, locate
+from spladerunner import list_models
+from spladerunner.registry import EMBEDDED, close_names, embedded_folder, find_model
 
 
 def test_the_embedded_pair_comes_first_and_is_there() -> None:
     assert list_models()[0].name == EMBEDDED
     assert (embedded_folder() / "manifest.json").is_file()
-    assert locate(EMBEDDED) == embedded_folder()
 
 
 def test_names_are_unique() -> None:
@@ -25,15 +20,19 @@ def test_licences_tell_whether_commercial_use_is_allowed() -> None:
     assert not allowed["naver/splade-v3-distilbert"]
 
 
-def test_a_folder_is_itself(tmp_path: Path) -> None:
-    assert locate(tmp_path) == locate(str(tmp_path)) == tmp_path
+def test_a_known_model_is_found_with_its_owner_or_without() -> None:
+    spec = find_model("prithivida/Splade_PP_en_v1")
+    assert spec is not None and find_model("Splade_PP_en_v1") == spec
+    assert spec.onnx == "Qdrant/Splade_PP_en_v1"
+    assert find_model("no-such-model") is None
 
 
-def test_a_known_model_that_is_not_here_says_what_makes_it() -> None:
-    with pytest.raises(UnknownModelError, match=r"efficient-splade-V-large-doc.*spladerunner export --doc"):
-        locate("naver/efficient-splade-V-large")
+def test_close_names_are_the_likely_ones() -> None:
+    assert close_names("naver/splade-v3-destilbert")[0] == "naver/splade-v3-distilbert"
+    assert close_names("zzzzzz") == []
 
 
-def test_an_unknown_name_without_a_close_match_says_where_the_names_are() -> None:
-    with pytest.raises(UnknownModelError, match=r"'zzzzzz' and no known model of that name\. `spladerunner models`"):
-        locate("zzzzzz")
+def test_every_row_says_what_makes_it_and_how_good_it_is() -> None:
+    for spec in list_models():
+        assert spec.doc in spec.export_command and spec.score and spec.parameters > 0
+        assert ("--inference-free" in spec.export_command) == (spec.query is None)

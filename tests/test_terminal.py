@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from spladerunner.explanation import Explanation, SharedToken
-from spladerunner.terminal import bars, explanation_table, table
+from spladerunner.terminal import bars, explanation_table, shortened, table
 
 
 def test_bars_are_aligned_and_tell_own_words_from_expansions() -> None:
@@ -15,12 +15,18 @@ def test_bars_are_aligned_and_tell_own_words_from_expansions() -> None:
 
 def test_bars_say_what_is_left_out_and_what_is_empty() -> None:
     assert bars({"bomb": 2.0}, set(), 40, left_out=3).endswith("… and 3 lighter")
-    assert "empty" in bars({}, set(), 40)
+    assert "no weights" in bars({}, set(), 40)
 
 
 def test_bars_fit_into_a_narrow_terminal_as_far_as_they_can() -> None:
     assert all(len(line) <= 40 for line in bars({"a" * 20: 1.0, "b": 0.5}, set(), 40).splitlines())
     assert bars({"a" * 50: 1.0}, set(), 10).endswith("░" * 8)
+
+
+def test_a_title_fits_and_cannot_command_the_terminal() -> None:
+    assert shortened("the cat\nsat", 20) == "the cat sat"
+    assert shortened("a\x1b[2Jb", 20) == "a [2Jb"
+    assert shortened("数" * 80, 21) == "数" * 10 + "…"
 
 
 def test_the_explanation_ends_with_the_score() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from tokenizers import decoders, pre_tokenizers
+
 from spladerunner import SparseVector
 from spladerunner.vocabulary import Vocabulary
 
@@ -21,5 +23,27 @@ def test_special_tokens_and_gaps_carry_no_weight() -> None:
 
 def test_the_fingerprint_tells_vocabularies_apart() -> None:
     others = [Vocabulary({"cat": 0, "dog": 1}, []), Vocabulary({"dog": 0, "cat": 1}, []), Vocabulary({"catdog": 0}, [])]
-    assert len({other.sha256() for other in others}) == 3
-    assert others[0].sha256() == Vocabulary({"dog": 1, "cat": 0}, [1]).sha256()
+    assert len({other.sha256 for other in others}) == 3
+    assert others[0].sha256 == Vocabulary({"dog": 1, "cat": 0}, [1]).sha256
+
+
+def test_byte_level_tokens_are_spelled_as_the_text_that_they_stand_for() -> None:
+    """Against the tokenizers library's own decoder."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = ["river", " river", "naïve", " données", "数据", "🙂", "<s>", "\n", " \t", "a b"]
+    own = ["".join(pre_tokenizers.ByteLevel(False, use_regex=False).pre_tokenize_str(word)[0][0]) for word in words]
+    tokens = [*alphabet, *(token for token in own if token not in alphabet)]
+    vocabulary = Vocabulary({token: at for at, token in enumerate(tokens)}, [], byte_level=True)
+    spelled = dict(zip(tokens, vocabulary.tokens, strict=True))
+    decoder = decoders.ByteLevel()
+    for token, spelling in spelled.items():
+        assert spelling in (token, decoder.decode([token]).replace(" ", "▁", 1))
+        assert spelling.isprintable() and " " not in spelling
+    assert [spelled[token] for token in own[:6]] == ["river", "▁river", "naïve", "▁données", "数据", "🙂"]
+    assert len(set(vocabulary.tokens)) == len(tokens)
+    assert vocabulary.sha256 == Vocabulary({token: at for at, token in enumerate(tokens)}, []).sha256
+
+
+def test_two_byte_level_tokens_never_get_one_spelling() -> None:
+    vocabulary = Vocabulary({"Ġa": 0, "▁a": 1, "a": 2}, [], byte_level=True)
+    assert vocabulary.tokens == ["Ġa", "▁a", "a"]

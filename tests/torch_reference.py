@@ -19,7 +19,9 @@ def torch_weights(checkpoint: Path, texts: Sequence[str], max_length: int = 256)
     with torch.inference_mode():
         for text in texts:
             tokens = tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
-            activated = torch.log(1 + torch.relu(model(**tokens).logits)) * tokens["attention_mask"].unsqueeze(-1)
+            mask = tokens["attention_mask"]
+            logits = model(input_ids=tokens["input_ids"], attention_mask=mask).logits
+            activated = torch.log(1 + torch.relu(logits)) * mask.unsqueeze(-1)
             rows.append(torch.max(activated, dim=1).values[0].numpy())
     weights = np.stack(rows)
     weights[:, tokenizer.all_special_ids] = 0

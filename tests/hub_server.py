@@ -1,0 +1,201 @@
+"""A small Hub on loopback that answers huggingface_hub's real client as the Hub does, and fails as it is told to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+TOKEN = "hf_for_these_tests"
+
+
+@dataclass
+class Repository:
+    """Files by name, at one commit that is main's. access: "public", "private" or "gated"."""
+
+    files: dict[str, bytes]
+    access: str = "public"
+    commit: str = ""
+
+    def __post_init__(self) -> None:
+        self.move()
+
+    def move(self) -> None:
+        """main is now at the commit of these files."""
+        digest = hashlib.sha1()
+        for name, content in sorted(self.files.items()):
+            digest.update(name.encode() + b"\0" + content)
+        self.commit = digest.hexdigest()
+
+
+@dataclass
+class Hub:
+    """The server's state. requests: what was asked, as "METHOD path" and the Range header, if any."""
+
+    repositories: dict[str, Repository] = field(default_factory=dict)
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
+    cuts: dict[str, int] = field(default_factory=dict)  # how many downloads of a file to cut in the middle
+    delays: dict[str, float] = field(default_factory=dict)  # seconds before a file's first bytes, once
+    endpoint: str = ""
+
+    def add_folder(self, name: str, folder: Path, **options: str) -> Repository:
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        self.repositories[name] = Repository(files, **options)
+        return self.repositories[name]
+
+    def downloads(self) -> list[str]:
+        """The names of the files whose content was asked for, each as often as it was."""
+        found = (re.fullmatch(r"GET /cdn/[^/]+/[^/]+/[^/]+/(.+)", line) for line, _ in self.requests)
+        return [match[1] for match in found if match]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: Hub
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, *, body: bool) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append((f"{self.command} {path}", self.headers.get("Range")))
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+?)(?:/revision/(.+))?", path):
+            if repository := self._repository(match[1], match[2]):
+                self._send_json(self._information(match[1], repository), body=body)
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)(?:/.*)?", path):
+            if repository := self._repository(match[1], match[2]):
+                entries = [
+                    {"type": "file", "path": name, "size": len(content), "oid": _etag(content)}
+                    for name, content in repository.files.items()
+                ]
+                self._send_json(entries, body=body)
+        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            self._resolve(*match.groups(), body=body)
+        elif match := re.fullmatch(r"/cdn/([^/]+/[^/]+)/([^/]+)/(.+)", path):
+            self._send_content(match[1], match[3], body=body)
+        else:
+            self._fail(404, None, body=body)
+
+    def _repository(self, name: str, revision: str | None) -> Repository | None:
+        repository = self.hub.repositories.get(name)
+        signed_in = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        if repository is None or (repository.access == "private" and not signed_in):
+            # The Hub does not tell strangers apart what is private and what does not exist.
+            self._fail(401 if not signed_in else 404, "RepoNotFound")
+        elif revision not in (None, "main", repository.commit):
+            self._fail(404, "RevisionNotFound")
+        else:
+            return repository
+        return None
+
+    def _information(self, name: str, repository: Repository) -> dict[str, object]:
+        return {
+            "_id": "0",
+            "id": name,
+            "modelId": name,
+            "sha": repository.commit,
+            "private": repository.access == "private",
+            "gated": "auto" if repository.access == "gated" else False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+            "siblings": [{"rfilename": file} for file in repository.files],
+        }
+
+    def _resolve(self, name: str, revision: str, file: str, *, body: bool) -> None:
+        repository = self._repository(name, revision)
+        if repository is None:
+            return
+        if repository.access == "gated" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._fail(401, "GatedRepo", body=body)
+        elif file not in repository.files:
+            self._fail(404, "EntryNotFound", body=body, commit=repository.commit)
+        else:
+            content = repository.files[file]
+            self.send_response(302)
+            self.send_header("Location", f"{self.hub.endpoint}/cdn/{name}/{repository.commit}/{file}")
+            self.send_header("X-Repo-Commit", repository.commit)
+            self.send_header("X-Linked-Etag", f'"{_etag(content)}"')
+            self.send_header("X-Linked-Size", str(len(content)))
+            self.send_header("ETag", f'"{_etag(content)}"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def _send_content(self, name: str, file: str, *, body: bool) -> None:
+        content = self.hub.repositories[name].files[file]
+        time.sleep(self.hub.delays.pop(file, 0))
+        start = 0
+        if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or ""):
+            start = int(match[1])
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("ETag", f'"{_etag(content)}"')
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        if not body:
+            return
+        if self.hub.cuts.get(file, 0):
+            self.hub.cuts[file] -= 1
+            self.wfile.write(content[start : start + (len(content) - start) // 2])
+            self.wfile.flush()
+            self.close_connection = True
+            self.connection.close()
+        else:
+            self.wfile.write(content[start:])
+
+    def _send_json(self, value: object, *, body: bool) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def _fail(self, status: int, code: str | None, *, body: bool = True, commit: str | None = None) -> None:
+        content = json.dumps({"error": code or "not found"}).encode()
+        self.send_response(status)
+        if code:
+            self.send_header("X-Error-Code", code)
+            self.send_header("X-Error-Message", code)
+        if commit:
+            self.send_header("X-Repo-Commit", commit)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if body and self.command != "HEAD":
+            self.wfile.write(content)
+
+
+def _etag(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is not worth a line."""
+
+
+def serve(hub: Hub) -> _Server:
+    """Starts a server for the hub on a free port, in a thread; its caller shuts it down."""
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server

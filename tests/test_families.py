@@ -1,0 +1,301 @@
+"""Every family and layout through the export: against torch, and against sentence-transformers' own encoder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from checkpoints import (
+    SMALL,
+    WORDS,
+    add_idf,
+    carry_into_distilbert,
+    carry_into_roberta,
+    save_bert,
+    save_full_size,
+    save_sentence_transformers,
+)
+from onnx import numpy_helper
+from safetensors.torch import load_file, save_file
+from small_model import TOKENS
+from spladerunner.export import export_bundle, pipeline
+from spladerunner.export.verify import verification_texts
+from torch_reference import torch_weights
+from transformers import AutoTokenizer
+
+from spladerunner import CheckpointError, Expander
+from spladerunner.bundle import RoleName
+
+TEXTS = ["the cat sat on the mat", "river bank naïve", " ".join(WORDS) * 3, "数据 running données", "x"]
+
+
+@pytest.fixture(autouse=True)
+def few_texts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "all_texts" not in request.keywords:
+        monkeypatch.setattr(pipeline, "verification_texts", lambda: TEXTS)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_libraries() -> Iterator[None]:
+    """sentence-transformers deprecates, on every use, the module names that published models have."""
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    logging.disable(logging.NOTSET)
+
+
+def weights_of(expander: Expander, texts: list[str], size: int, role: RoleName = "doc") -> np.ndarray:
+    rows = np.zeros((len(texts), size), dtype=np.float32)
+    for row, vector in zip(rows, expander.encode(texts, role=role), strict=True):
+        row[vector.indices] = vector.values
+    return rows
+
+
+def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    product: np.ndarray = (first * second).sum(axis=1)
+    return product / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+@pytest.mark.parametrize("family", SMALL)
+def test_every_family_exports_and_agrees_with_torch(family: str, target: pipeline.Target, tmp_path: Path) -> None:
+    checkpoint = SMALL[family](tmp_path / "checkpoint")
+    folder = export_bundle(checkpoint, tmp_path / "bundle", target=target)  # verified: float32 to 1e-4
+    size = len(AutoTokenizer.from_pretrained(checkpoint))
+    found = weights_of(Expander(folder), TEXTS, size)
+    assert cosines(found, torch_weights(checkpoint, TEXTS, max_length=64)[:, :size]).min() > 0.99
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["verification"]["doc"]["fp32_largest_difference"] <= 1e-4
+    assert manifest["weight_type"] == {"cpu": "int8", "cuda": "float16"}[target]
+    kinds = {
+        constant.data_type for constant in onnx.load(folder / "doc.onnx").graph.initializer if len(constant.dims) > 1
+    }
+    if target == "cuda":
+        assert onnx.TensorProto.FLOAT16 in kinds and onnx.TensorProto.FLOAT not in kinds
+
+
+def test_byte_level_tokens_come_out_as_words(tmp_path: Path) -> None:
+    folder = export_bundle(SMALL["roberta"](tmp_path / "checkpoint"), tmp_path / "bundle")
+    own = Expander(folder).own_tokens(" " + " ".join(WORDS))
+    assert {f"▁{word}" for word in WORDS} <= own
+    assert all(token.isprintable() and " " not in token for token in Expander(folder).expand("the cat")[0])
+
+
+def test_unigram_tokens_come_out_as_words(tmp_path: Path) -> None:
+    folder = export_bundle(SMALL["xlm-roberta"](tmp_path / "checkpoint"), tmp_path / "bundle")
+    assert {f"▁{word}" for word in WORDS} <= Expander(folder).own_tokens(" ".join(WORDS))
+
+
+@pytest.mark.parametrize("pooling", ["max", "sum"])
+@pytest.mark.parametrize("activation", ["relu", "log1p_relu"])
+def test_the_symmetric_layout_of_sentence_transformers(tmp_path: Path, pooling: str, activation: str) -> None:
+    from sentence_transformers import SparseEncoder
+
+    layout = save_sentence_transformers(
+        tmp_path / "layout", save_bert(tmp_path / "bert"), pooling=pooling, activation=activation
+    )
+    folder = export_bundle(layout, tmp_path / "bundle")
+    expected = SparseEncoder(str(layout), device="cpu").encode(TEXTS, convert_to_sparse_tensor=False).numpy()
+    expected[:, :5] = 0  # special tokens carry no weight here
+    for role in ("doc", "query"):
+        assert cosines(weights_of(Expander(folder), TEXTS, len(TOKENS), role), expected).min() > 0.999
+    described = json.loads((folder / "manifest.json").read_text())["roles"]["doc"]
+    assert described["pooling"] == pooling
+    assert described["activation"] == {"relu": "log1p_relu", "log1p_relu": "log1p_log1p_relu"}[activation]
+
+
+def test_a_router_with_two_models(tmp_path: Path) -> None:
+    from sentence_transformers import SparseEncoder
+
+    doc, query = save_bert(tmp_path / "doc"), save_bert(tmp_path / "query", num_hidden_layers=2)
+    layout = save_sentence_transformers(tmp_path / "layout", doc, query)
+    folder = export_bundle(layout, tmp_path / "bundle")
+    encoder, expander = SparseEncoder(str(layout), device="cpu"), Expander(folder)
+    for role, encode in (("doc", encoder.encode_document), ("query", encoder.encode_query)):
+        expected = encode(TEXTS, convert_to_sparse_tensor=False).numpy()
+        expected[:, :5] = 0
+        assert cosines(weights_of(expander, TEXTS, len(TOKENS), role), expected).min() > 0.999
+
+
+def test_a_router_with_a_static_embedding_needs_no_query_graph(tmp_path: Path) -> None:
+    from sentence_transformers import SparseEncoder
+
+    doc = save_bert(tmp_path / "doc")
+    layout = save_sentence_transformers(tmp_path / "layout", doc, doc, activation="log1p_relu")
+    folder = export_bundle(layout, tmp_path / "bundle")
+    assert not (folder / "query.onnx").exists()
+    encoder, expander = SparseEncoder(str(layout), device="cpu"), Expander(folder)
+    expected = encoder.encode_query(TEXTS, convert_to_sparse_tensor=False).numpy()
+    expected[:, :5] = 0
+    np.testing.assert_allclose(weights_of(expander, TEXTS, len(TOKENS), "query"), expected, atol=1e-6)
+    documents = encoder.encode_document(TEXTS, convert_to_sparse_tensor=False).numpy()
+    documents[:, :5] = 0
+    assert cosines(weights_of(expander, TEXTS, len(TOKENS)), documents).min() > 0.999
+
+
+def test_an_idf_file_weighs_queries_once_the_activation_is_settled(tmp_path: Path) -> None:
+    checkpoint = add_idf(save_bert(tmp_path / "checkpoint"), {"cat": 2.5, "river": 1.25, "[SEP]": 9.0})
+    with pytest.raises(CheckpointError, match=r"idf\.json.*--activation log1p_relu"):
+        export_bundle(checkpoint, tmp_path / "bundle")
+    folder = export_bundle(checkpoint, tmp_path / "bundle", activation="log1p_log1p_relu")
+    expander = Expander(folder)
+    assert expander.expand_query(["the cat cat", "river cat"]) == [{"cat": 2.5}, {"cat": 2.5, "river": 1.25}]
+    assert json.loads((folder / "manifest.json").read_text())["roles"]["doc"]["activation"] == "log1p_log1p_relu"
+    card = (folder / "README.md").read_text()
+    assert "query.npy, a weight for each token" in card and "--activation log1p_log1p_relu" in card
+
+
+def test_inference_free_queries_weigh_each_token_one(tmp_path: Path) -> None:
+    folder = export_bundle(save_bert(tmp_path / "checkpoint"), tmp_path / "bundle", inference_free=True)
+    assert Expander(folder).expand_query("the cat the mat") == [{"the": 1.0, "cat": 1.0, "mat": 1.0}] or set(
+        Expander(folder).expand_query("the cat the mat")[0].values()
+    ) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"query": "itself", "inference_free": True}, "exclude each other"),
+        ({"activation": "softmax"}, "--activation softmax is not known"),
+        ({"pooling": "mean"}, "--pooling mean is not known"),
+    ],
+)
+def test_options_that_contradict_are_errors(tmp_path: Path, options: dict[str, str | bool], message: str) -> None:
+    checkpoint = save_bert(tmp_path / "checkpoint")
+    if options.get("query") == "itself":
+        options = {**options, "query": str(checkpoint)}
+    with pytest.raises(CheckpointError, match=message):
+        export_bundle(checkpoint, tmp_path / "bundle", **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_what_the_files_say_wins_over_a_flag_that_contradicts_it(tmp_path: Path) -> None:
+    layout = save_sentence_transformers(tmp_path / "layout", save_bert(tmp_path / "bert"))
+    with pytest.raises(CheckpointError, match="says that its pooling is max, not sum: leave --pooling out"):
+        export_bundle(layout, tmp_path / "bundle", pooling="sum")
+
+
+@pytest.mark.parametrize(("pooling", "activation"), [("sum", None), ("max", "relu"), ("sum", "log1p_log1p_relu")])
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_flags_settle_what_a_plain_checkpoint_leaves_open(
+    tmp_path: Path, pooling: str, activation: str | None, target: pipeline.Target
+) -> None:
+    folder = export_bundle(
+        save_bert(tmp_path / "checkpoint"), tmp_path / "bundle", pooling=pooling, activation=activation, target=target
+    )  # verified against the formula in torch
+    described = json.loads((folder / "manifest.json").read_text())["roles"]["doc"]
+    assert (described["pooling"], described["activation"]) == (pooling, activation or "log1p_relu")
+
+
+def test_the_way_to_quantize_is_chosen_by_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    quantize = pipeline.quantize
+
+    def spoil_the_first(graph: Path, quantized: Path, way: str) -> Path:
+        tried.append(way)
+        made = quantize(graph, quantized, way)
+        if len(tried) == 1:
+            model = onnx.load(made)
+            for constant in model.graph.initializer:
+                if constant.name.endswith("_scale") and constant.dims[0] in (32, 64):
+                    constant.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(constant), constant.name))
+            onnx.save(model, made)
+        return made
+
+    monkeypatch.setattr(pipeline, "quantize", spoil_the_first)
+    lines: list[str] = []
+    folder = export_bundle(save_bert(tmp_path / "checkpoint"), tmp_path / "bundle", progress=lines.append)
+    assert tried == ["a scale for each column", "a scale for each column, 7 bits"]
+    described = json.loads((folder / "manifest.json").read_text())["roles"]["doc"]
+    assert described["quantization"] == "a scale for each column, 7 bits"
+    assert any("falls short; next: a scale for each column, 7 bits" in line for line in lines)
+
+
+def test_pickled_weights_are_taken_only_when_allowed(tmp_path: Path) -> None:
+    checkpoint = save_bert(tmp_path / "checkpoint")
+    torch.save(load_file(checkpoint / "model.safetensors"), checkpoint / "pytorch_model.bin")
+    expected = torch_weights(checkpoint, TEXTS, max_length=64)
+    (checkpoint / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="--allow-pickle"):
+        export_bundle(checkpoint, tmp_path / "bundle")
+    folder = export_bundle(checkpoint, tmp_path / "bundle", allow_pickle=True)
+    assert cosines(weights_of(Expander(folder), TEXTS, len(TOKENS)), expected).min() > 0.999
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    checkpoint = save_bert(tmp_path / "checkpoint")
+    tensors = load_file(checkpoint / "model.safetensors")
+    tensors["cls.predictions.bias"][3] = torch.nan
+    save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"infinite or not a number, in cls\.predictions\.bias"):
+        export_bundle(checkpoint, tmp_path / "bundle")
+
+
+def test_a_vocabulary_of_another_size_than_the_tokenizers_is_refused(tmp_path: Path) -> None:
+    from checkpoints import save_tokenizer
+
+    checkpoint = save_bert(tmp_path / "checkpoint")
+    save_tokenizer(checkpoint, [*TOKENS, "extra"])
+    with pytest.raises(CheckpointError, match=rf"{len(TOKENS)} entries and a tokenizer of {len(TOKENS) + 1} tokens"):
+        export_bundle(checkpoint, tmp_path / "bundle")
+
+
+def test_a_generative_model_is_refused(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    checkpoint = save_bert(tmp_path / "checkpoint")
+    config = GPT2Config(vocab_size=len(TOKENS), n_positions=64, n_embd=32, n_layer=1, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(checkpoint)
+    with pytest.raises(CheckpointError, match="cannot be loaded as a masked language model"):
+        export_bundle(checkpoint, tmp_path / "bundle")
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(onnx, "save", full)
+    checkpoint = save_bert(tmp_path / "checkpoint")
+    with pytest.raises(OSError, match="No space left on device"):
+        export_bundle(checkpoint, tmp_path / "bundle")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.all_texts
+@pytest.mark.parametrize("layout", ["distilbert", "roberta", "sentence-transformers"])
+def test_the_trained_weights_hold_the_thresholds_in_every_layout(shared: Path, tmp_path: Path, layout: str) -> None:
+    trained = shared / "tiny-en" / "doc"
+    if layout == "distilbert":
+        checkpoint = carry_into_distilbert(trained, tmp_path / "checkpoint")
+    elif layout == "roberta":
+        checkpoint = carry_into_roberta(trained, tmp_path / "checkpoint")
+    else:
+        checkpoint = save_sentence_transformers(tmp_path / "checkpoint", trained)
+    texts = [text for text in verification_texts() if len(text) < 200][:40]
+    if layout != "sentence-transformers":
+        expected = torch_weights(trained, texts, max_length=256)
+        np.testing.assert_allclose(torch_weights(checkpoint, texts, max_length=256), expected, atol=1e-4)
+    folder = export_bundle(checkpoint, tmp_path / "bundle")  # raises where it falls short
+    measured = json.loads((folder / "manifest.json").read_text())["verification"]
+    assert measured["doc"]["texts"] >= 200 and measured["shortfalls"] == []
+    assert measured["doc"]["mean_cosine"] >= 0.999
+
+
+@pytest.mark.parametrize(("shape", "megabytes"), [("bert-base", 115), ("distilbert", 72), ("bert-tiny", 5)])
+def test_full_size_models_are_as_small_as_they_should_be(
+    shared: Path, tmp_path: Path, shape: str, megabytes: float
+) -> None:
+    checkpoint = save_full_size(tmp_path / "checkpoint", shape, shared / "data" / "bert-base-uncased-vocab.txt")
+    folder = export_bundle(checkpoint, tmp_path / "bundle")
+    assert (folder / "doc.onnx").stat().st_size <= megabytes * 1e6
+    measured = json.loads((folder / "manifest.json").read_text())["verification"]["doc"]
+    assert measured["fp32_largest_difference"] <= 1e-4
+    assert measured["ms"] < measured["fp32_ms"]

@@ -1,0 +1,294 @@
+"""Loading by name: huggingface_hub's real client, in processes of its own, against a small Hub on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hub_server import TOKEN, Hub, Repository, serve
+from small_model import SmallGraph, tokenizer, write_bundle
+
+from spladerunner import Expander, UnknownModelError, fetch
+from spladerunner.registry import EMBEDDED, embedded_folder
+
+BUNDLE = "owner/bundle"
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    state = Hub()
+    server = serve(state)
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def with_bundle(hub: Hub, bundle: Path) -> Repository:
+    (bundle / "training_state.bin").write_bytes(b"not needed")
+    return hub.add_folder(BUNDLE, bundle)
+
+
+def onnx_folder(
+    folder: Path, *, graph: str = "model.onnx", inputs: tuple[str, ...] = ("input_ids", "attention_mask")
+) -> Path:
+    (folder / graph).parent.mkdir(parents=True)
+    SmallGraph().save(folder / graph, inputs=inputs)
+    tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 40}))
+    (folder / "model.safetensors").write_bytes(b"not needed")
+    return folder
+
+
+def environment(hub: Hub, home: Path, **changes: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    return {
+        **kept,
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PYTHONPATH": str(ROOT),
+        **changes,
+    }
+
+
+def command(hub: Hub, home: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "spladerunner", *arguments],
+        env=environment(hub, home, **changes),
+        capture_output=True,
+        text=True,
+        cwd=home,
+    )
+
+
+def expanded(hub: Hub, home: Path, model: str, **changes: str) -> dict[str, float]:
+    done = command(hub, home, "expand", "--model", model, "the cat sat", **changes)
+    assert done.returncode == 0, done.stderr
+    weights: dict[str, float] = json.loads(done.stdout)
+    return weights
+
+
+def refused(hub: Hub, home: Path, model: str, *options: str, **changes: str) -> str:
+    done = command(hub, home, "fetch", model, *options, **changes)
+    assert done.returncode == 1 and done.stdout == ""
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("spladerunner: ")
+    return last
+
+
+@pytest.mark.usefixtures("with_bundle")
+def test_a_bundle_loads_by_its_repository_and_only_its_files_are_downloaded(
+    hub: Hub, tmp_path: Path, bundle: Path
+) -> None:
+    assert expanded(hub, tmp_path, BUNDLE) == Expander(bundle).expand("the cat sat")[0]
+    assert set(hub.downloads()) == {"manifest.json", "tokenizer.json", "doc.onnx", "query.onnx"}
+
+
+@pytest.mark.usefixtures("with_bundle")
+def test_once_cached_the_network_is_not_asked_again(hub: Hub, tmp_path: Path) -> None:
+    first = expanded(hub, tmp_path, BUNDLE)
+    hub.requests.clear()
+    assert expanded(hub, tmp_path, BUNDLE) == first
+    assert hub.requests == []
+    assert expanded(hub, tmp_path, BUNDLE, HF_HUB_OFFLINE="1") == first
+    assert expanded(hub, tmp_path, BUNDLE, HF_ENDPOINT="http://127.0.0.1:9") == first
+
+
+def test_fetch_prints_the_folder_and_update_takes_what_has_changed(
+    hub: Hub, tmp_path: Path, with_bundle: Repository
+) -> None:
+    first = Path(command(hub, tmp_path, "fetch", BUNDLE).stdout.strip())
+    assert (first / "manifest.json").is_file()
+    with_bundle.files["manifest.json"] = with_bundle.files["manifest.json"].replace(b'"small"', b'"moved"')
+    with_bundle.move()
+    assert Path(command(hub, tmp_path, "fetch", BUNDLE).stdout.strip()) == first
+    hub.requests.clear()
+    second = Path(command(hub, tmp_path, "fetch", BUNDLE, "--update").stdout.strip())
+    assert second != first and b'"moved"' in (second / "manifest.json").read_bytes()
+    assert set(hub.downloads()) == {"manifest.json"}
+    assert Path(command(hub, tmp_path, "fetch", BUNDLE).stdout.strip()) == second
+
+
+def test_a_revision_can_be_given(hub: Hub, tmp_path: Path, with_bundle: Repository) -> None:
+    done = command(hub, tmp_path, "fetch", BUNDLE, "--revision", with_bundle.commit)
+    assert with_bundle.commit in done.stdout
+    hub.requests.clear()
+    assert command(hub, tmp_path, "fetch", BUNDLE, "--revision", with_bundle.commit).stdout == done.stdout
+    assert hub.requests == []
+    assert "has no revision 'v9'" in refused(hub, tmp_path, BUNDLE, "--revision", "v9")
+
+
+@pytest.mark.parametrize("graph", ["model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx"])
+def test_a_repository_with_a_graph_loads_as_a_symmetric_model(hub: Hub, tmp_path: Path, graph: str) -> None:
+    folder = onnx_folder(tmp_path / "repository", graph=graph)
+    hub.add_folder("owner/onnx", folder)
+    assert expanded(hub, tmp_path, "owner/onnx") == Expander(folder).expand("the cat sat")[0]
+    assert set(hub.downloads()) == {graph, "tokenizer.json", "config.json"}
+    hub.requests.clear()
+    assert expanded(hub, tmp_path, "owner/onnx") and hub.requests == []
+
+
+def test_a_repository_with_a_pooling_of_its_own_is_pooled_so(hub: Hub, tmp_path: Path) -> None:
+    folder = onnx_folder(tmp_path / "repository")
+    modules = [
+        {"path": "", "type": "sentence_transformers.sparse_encoder.models.MLMTransformer"},
+        {"path": "1_SpladePooling", "type": "sentence_transformers.sparse_encoder.models.SpladePooling"},
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_SpladePooling").mkdir()
+    (folder / "1_SpladePooling" / "config.json").write_text(
+        json.dumps({"pooling_strategy": "sum", "activation_function": "log1p_relu"})
+    )
+    hub.add_folder("owner/onnx", folder)
+    weights = expanded(hub, tmp_path, "owner/onnx")
+    assert weights == Expander(folder).expand("the cat sat")[0]
+    (folder / "modules.json").unlink()
+    assert weights != Expander(folder).expand("the cat sat")[0]
+
+
+def test_the_calls_of_spladerunner_0_1_run_unchanged(hub: Hub, tmp_path: Path) -> None:
+    folder = onnx_folder(tmp_path / "repository", inputs=("input_ids", "attention_mask", "token_type_ids"))
+    hub.add_folder("Qdrant/Splade_PP_en_v1", folder)
+    code = """
+import json
+from spladerunner import Expander
+expander = Expander("Splade_PP_en_v1", 128)
+print(json.dumps([expander.expand("the cat"), expander.expand(["the cat", "river bank"])]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(hub, tmp_path), capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    local = Expander(folder, 128)
+    assert json.loads(done.stdout) == [local.expand("the cat"), local.expand(["the cat", "river bank"])]
+
+
+def test_a_graph_with_external_data_brings_it_along(hub: Hub, tmp_path: Path) -> None:
+    import onnx
+
+    folder = onnx_folder(tmp_path / "repository")
+    model = onnx.load(folder / "model.onnx")
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx_data", size_threshold=64)
+    hub.add_folder("owner/onnx", folder)
+    assert expanded(hub, tmp_path, "owner/onnx")
+    assert "model.onnx_data" in hub.downloads()
+
+
+@pytest.mark.usefixtures("with_bundle")
+def test_two_processes_that_load_at_once_both_succeed(hub: Hub, tmp_path: Path) -> None:
+    hub.delays["doc.onnx"] = 0.5
+    arguments = [sys.executable, "-m", "spladerunner", "expand", "--model", BUNDLE, "the cat sat"]
+    processes = [
+        subprocess.Popen(arguments, env=environment(hub, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in range(4)
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert len(set(outputs)) == 1 and json.loads(outputs[0])
+
+
+@pytest.mark.usefixtures("with_bundle")
+def test_a_connection_cut_in_the_middle_is_taken_up_again(hub: Hub, tmp_path: Path, bundle: Path) -> None:
+    hub.cuts["doc.onnx"] = 2
+    assert expanded(hub, tmp_path, BUNDLE) == Expander(bundle).expand("the cat sat")[0]
+    assert hub.downloads().count("doc.onnx") == 3
+
+
+@pytest.mark.usefixtures("with_bundle")
+def test_a_connection_that_is_always_cut_is_an_error(hub: Hub, tmp_path: Path) -> None:
+    hub.cuts["doc.onnx"] = 1000
+    assert "could not be downloaded" in refused(hub, tmp_path, BUNDLE)
+
+
+def test_a_download_that_never_ends_well_is_an_error_and_leaves_nothing_that_passes_for_a_model(
+    hub: Hub, tmp_path: Path, with_bundle: Repository
+) -> None:
+    whole = with_bundle.files["query.onnx"]
+    with_bundle.files["query.onnx"] = b"another file of another size"
+    assert "size" in refused_or_expand_error(hub, tmp_path)
+    with_bundle.files["query.onnx"] = whole
+    assert expanded(hub, tmp_path, BUNDLE, HF_HOME=str(tmp_path / "other"))
+
+
+def refused_or_expand_error(hub: Hub, home: Path) -> str:
+    done = command(hub, home, "expand", "--model", BUNDLE, "the cat")
+    assert done.returncode == 1
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.usefixtures("with_bundle")
+def test_an_interrupted_download_is_not_taken_for_a_model(hub: Hub, tmp_path: Path) -> None:
+    """Killed between two files: the next start asks the Hub for the rest."""
+    hub.delays["doc.onnx"] = 60
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spladerunner", "fetch", BUNDLE],
+        env=environment(hub, tmp_path, HF_HUB_DOWNLOAD_TIMEOUT="90"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not any(line.endswith("doc.onnx") and line.startswith("GET /cdn") for line, _ in hub.requests):
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert expanded(hub, tmp_path, BUNDLE)
+
+
+@pytest.mark.usefixtures("with_bundle")
+def test_a_slow_reply_is_waited_for_again(hub: Hub, tmp_path: Path) -> None:
+    hub.delays["doc.onnx"] = 2.5
+    assert expanded(hub, tmp_path, BUNDLE, HF_HUB_DOWNLOAD_TIMEOUT="1")
+
+
+def test_what_the_hub_refuses_is_an_error_that_says_what_to_do(hub: Hub, tmp_path: Path, bundle: Path) -> None:
+    hub.add_folder("owner/gated", bundle, access="gated")
+    hub.add_folder("owner/private", bundle, access="private")
+    hub.repositories["owner/empty"] = Repository({"README.md": b"nothing to run"})
+    assert "owner/gated is gated" in refused(hub, tmp_path, "owner/gated")
+    assert "HF_TOKEN" in refused(hub, tmp_path, "owner/private")
+    assert "no repository of that name" in refused(hub, tmp_path, "owner/nowhere")
+    assert "naver/splade-v3-distilbert" in refused(hub, tmp_path, "naver/splade-v3-destilbert")
+    assert "spladerunner export --doc owner/empty -o FOLDER" in refused(hub, tmp_path, "owner/empty")
+    for name in ("owner/gated", "owner/private"):
+        assert expanded(hub, tmp_path, name, HF_TOKEN=TOKEN)
+
+
+@pytest.mark.usefixtures("with_bundle")
+def test_without_a_network_it_says_so(hub: Hub, tmp_path: Path) -> None:
+    assert f"spladerunner fetch {BUNDLE}" in refused(hub, tmp_path, BUNDLE, HF_HUB_OFFLINE="1")
+    assert "could not be downloaded" in refused(hub, tmp_path, BUNDLE, HF_ENDPOINT="http://127.0.0.1:9")
+    misspelt = refused(hub, tmp_path, "naver/splade-v3-destilbert", HF_ENDPOINT="http://127.0.0.1:9")
+    assert "Close to it: naver/splade-v3-distilbert" in misspelt
+
+
+def test_a_known_model_without_a_graph_says_exactly_what_makes_it() -> None:
+    for name, expected in {
+        "naver/efficient-splade-V-large": "spladerunner export --doc naver/efficient-splade-V-large-doc "
+        "--query naver/efficient-splade-V-large-query -o FOLDER",
+        "naver/splade-v3-doc": "spladerunner export --doc naver/splade-v3-doc --inference-free -o FOLDER",
+        "rasyosef/splade-tiny": "spladerunner export --doc rasyosef/splade-tiny -o FOLDER",
+    }.items():
+        with pytest.raises(UnknownModelError, match=expected):
+            fetch(name)
+
+
+def test_what_is_on_the_disk_is_itself(tmp_path: Path) -> None:
+    assert fetch(EMBEDDED) == embedded_folder()
+    assert fetch(tmp_path) == fetch(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize("name", ["zzzzzz", "a/b/c", "./nowhere", "/nowhere", "../a"])
+def test_what_is_no_name_of_a_repository_is_not_asked_for(name: str) -> None:
+    with pytest.raises(UnknownModelError, match="no known model of that name"):
+        fetch(name)
+
+
+def test_a_local_folder_comes_before_a_repository(hub: Hub, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "owner" / "bundle")
+    assert expanded(hub, tmp_path, BUNDLE) and hub.requests == []

@@ -1,0 +1,196 @@
+"""Every known model, from its repository to a vector: on loopback with stand-in weights, and on the real Hub.
+
+The same code runs in both cases: `pytest -m network` asks the real Hub, in a few gigabytes, and checks what the models'
+own cards publish; the run without it asks a small Hub on loopback whose repositories have the real names and layouts
+but small random weights, and checks against torch instead.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checkpoints import add_idf, save_bert, save_distilbert, save_sentence_transformers
+from conftest import ROOT
+from hub_server import Hub, serve
+from small_model import TOKENS
+from torch_reference import torch_weights
+
+from spladerunner import Expander, list_models
+from spladerunner.registry import EMBEDDED, ModelSpec
+
+KNOWN = [spec for spec in list_models() if spec.name != EMBEDDED]
+V2 = "opensearch-project/opensearch-neural-sparse-encoding-doc-v2-distill"
+V3 = "opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill"
+
+MANHATTAN = (
+    "The Manhattan Project and its atomic bomb helped bring an end to World War II. Its legacy of peaceful uses of "
+    "atomic energy continues to have an impact on history and science."
+)
+"""The sentence on the card of prithivida/Splade_PP_en_v1, and what it publishes of its expansion."""
+MANHATTAN_DIMENSIONS = 112
+MANHATTAN_WEIGHTS = {
+    "manhattan": 2.32,
+    "atomic": 1.74,
+    "ny": 1.71,
+    "project": 1.7,
+    "1945": 1.65,
+    "war": 1.54,
+    "legacy": 1.52,
+    "peaceful": 1.49,
+    "bomb": 1.48,
+    "end": 1.19,
+    "helped": 1.09,
+    "impact": 1.07,
+    "bring": 1.06,
+    "energy": 1.05,
+}
+
+WEATHER = ("What's the weather in ny now?", "Currently New York is rainy.")
+WEATHER_SCORE = {V2: 17.5307, V3: 11.1105}
+"""The example on the cards of OpenSearch's models, and the score that each publishes."""
+
+
+@pytest.fixture(autouse=True)
+def _quiet_libraries() -> Iterator[None]:
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    logging.disable(logging.NOTSET)
+
+
+def stand_ins(folder: Path) -> dict[str, Path]:
+    """A checkpoint for every repository of the known models, in the layout of the real one."""
+    made: dict[str, Path] = {}
+    for spec in KNOWN:
+        for repository in {spec.doc, spec.query or spec.doc}:
+            place = folder / repository
+            if repository.startswith("rasyosef"):
+                made[repository] = save_sentence_transformers(place, save_bert(folder / "plain" / repository))
+            elif repository in (V2, V3):
+                plain = save_distilbert(folder / "plain" / repository)
+                made[repository] = save_sentence_transformers(
+                    place, plain, plain, activation="log1p_relu" if repository == V3 else "relu"
+                )
+                add_idf(place, {"cat": 1.5})
+            elif "istil" in spec.shape and "istil" in repository.lower():
+                made[repository] = save_distilbert(place)
+            else:
+                made[repository] = save_bert(place)
+            (place / "README.md").write_text(f"---\nlicense: {spec.licence.lower()}\n---\n# A stand-in\n")
+            (place / "training_args.bin").write_bytes(b"not needed")
+    return made
+
+
+@pytest.fixture(scope="module")
+def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hub, dict[str, Path]]]:
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        checkpoints = stand_ins(tmp_path_factory.mktemp("stand-ins"))
+    logging.disable(logging.NOTSET)
+    hub = Hub()
+    for name, folder in checkpoints.items():
+        hub.add_folder(name, folder)
+    server = serve(hub)
+    yield hub, checkpoints
+    server.shutdown()
+    server.server_close()
+
+
+def export_known(spec: ModelSpec, folder: Path, environment: dict[str, str]) -> Expander:
+    """Runs the command that the registry names, exactly, and loads what it makes."""
+    words = spec.export_command.replace("FOLDER", str(folder)).split()
+    done = subprocess.run(
+        [sys.executable, "-m", *words], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return Expander(folder)
+
+
+def check_known(spec: ModelSpec, folder: Path, expander: Expander) -> None:
+    """What holds of every known model, whatever its weights."""
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["licence"].lower() == spec.licence.lower()
+    assert manifest["roles"]["doc"]["checkpoint"] == spec.doc
+    assert len(manifest["roles"]["doc"]["revision"]) == 40
+    assert manifest["verification"]["shortfalls"] == []
+    assert manifest["roles"]["doc"]["activation"] == ("log1p_log1p_relu" if spec.name == V3 else "log1p_relu")
+    if spec.query is None:
+        assert "table" in manifest["roles"]["query"]
+    else:
+        assert manifest["roles"]["query"]["checkpoint"] == spec.query
+    assert expander.expand("the cat sat") != [{}] != expander.expand_query("the cat sat")
+
+
+@pytest.mark.parametrize("spec", KNOWN, ids=lambda spec: spec.name)
+def test_every_known_model_over_loopback(
+    spec: ModelSpec, loopback: tuple[Hub, dict[str, Path]], tmp_path: Path
+) -> None:
+    hub, checkpoints = loopback
+    texts = tmp_path / "texts.py"  # few verification texts: the weights are random
+    texts.write_text(
+        "from spladerunner.export import pipeline\n"
+        "pipeline.verification_texts = lambda: ['the cat sat', 'river bank', 'x y z']\n"
+        "import sys\nfrom spladerunner.__main__ import main\nsys.exit(main(sys.argv[1:]))\n"
+    )
+    environment = {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(tmp_path / "home"),
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+    }
+    hub.requests.clear()
+    words = ["texts", *spec.export_command.replace("FOLDER", str(tmp_path / "bundle")).split()[1:]]
+    done = subprocess.run(
+        [sys.executable, "-m", *words], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    check_known(spec, tmp_path / "bundle", Expander(tmp_path / "bundle"))
+    assert "training_args.bin" not in hub.downloads()
+    if spec.name not in (V2, V3) and not spec.name.startswith("rasyosef"):
+        weights = Expander(tmp_path / "bundle").expand("the cat sat")[0]
+        expected = torch_weights(checkpoints[spec.doc], ["the cat sat"], max_length=64)[0]
+        heaviest = TOKENS[int(expected.argmax())]
+        assert weights[heaviest] == pytest.approx(float(expected.max()), rel=0.1)
+
+
+def test_a_revision_is_exported_and_pinned(loopback: tuple[Hub, dict[str, Path]], tmp_path: Path) -> None:
+    hub, _ = loopback
+    environment = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "spladerunner", "export", "-o", str(tmp_path / "bundle"), "--doc"]
+    done = subprocess.run([*command, "naver/splade_v2_distil@v9"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "has no revision 'v9'" in done.stderr
+    done = subprocess.run([*command, "naver/nowhere"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "no repository of that name" in done.stderr
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("spec", KNOWN, ids=lambda spec: spec.name)
+def test_every_known_model_on_the_hub(spec: ModelSpec, tmp_path: Path) -> None:
+    expander = export_known(spec, tmp_path / "bundle", {})
+    check_known(spec, tmp_path / "bundle", expander)
+    if spec.name == "prithivida/Splade_PP_en_v1":
+        check_manhattan(expander)
+    if spec.name in WEATHER_SCORE:
+        assert expander.explain(*WEATHER).score == pytest.approx(WEATHER_SCORE[spec.name], rel=0.02)
+
+
+@pytest.mark.network
+def test_the_graph_of_splade_pp_on_the_hub() -> None:
+    check_manhattan(Expander("Splade_PP_en_v1", 128))
+
+
+def check_manhattan(expander: Expander) -> None:
+    (weights,) = expander.expand(MANHATTAN)
+    assert len(weights) == pytest.approx(MANHATTAN_DIMENSIONS, abs=5)
+    for token, weight in MANHATTAN_WEIGHTS.items():
+        assert weights[token] == pytest.approx(weight, abs=0.05)
