@@ -25,7 +25,7 @@ test: $(TEST)/installed $(HUB)/installed
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy
-	$(TEST)/bin/python -m pytest
+	$(TEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
 	$(HUB)/bin/python -m pytest tests/test_hub.py
 
 models: $(TEST)/installed

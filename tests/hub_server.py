@@ -43,6 +43,7 @@ class Hub:
     cuts: dict[str, int] = field(default_factory=dict)  # how many downloads of a file to cut in the middle
     delays: dict[str, float] = field(default_factory=dict)  # seconds before a file's first bytes, once
     endpoint: str = ""
+    content: str = ""  # where files are, which to a client must be another host than the endpoint
 
     def add_folder(self, name: str, folder: Path, **options: str) -> Repository:
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -126,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             content = repository.files[file]
             self.send_response(302)
-            self.send_header("Location", f"{self.hub.endpoint}/cdn/{name}/{repository.commit}/{file}")
+            self.send_header("Location", f"{self.hub.content}/cdn/{name}/{repository.commit}/{file}")
             self.send_header("X-Repo-Commit", repository.commit)
             self.send_header("X-Linked-Etag", f'"{_etag(content)}"')
             self.send_header("X-Linked-Size", str(len(content)))
@@ -197,5 +198,6 @@ def serve(hub: Hub) -> _Server:
     """Starts a server for the hub on a free port, in a thread; its caller shuts it down."""
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    hub.content = f"http://localhost:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
