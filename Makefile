@@ -8,7 +8,8 @@ PYTHON ?= python3
 SHARED ?= ../shared
 RUN := .venv
 TEST := .venv-test
-HUB := .venv-hub
+# The export holds huggingface_hub below 1 in the environment of the tests; the runtime works with its successors too.
+HUBS := .venv-hub-1 .venv-hub-2
 SOURCES := pyproject.toml README.md $(wildcard spladerunner/*.py export/* models/* models/*/*)
 
 SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.
@@ -21,12 +22,12 @@ run: $(RUN)/installed
 	@$(RUN)/bin/spladerunner expand --query --top 8 "$(QUESTION)"
 	@$(RUN)/bin/spladerunner explain "$(QUESTION)" "$(SENTENCE)"
 
-test: $(TEST)/installed $(HUB)/installed
+test: $(TEST)/installed $(HUBS:=/installed)
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy
 	$(TEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
-	$(HUB)/bin/python -m pytest tests/test_hub.py
+	for hub in $(HUBS); do $$hub/bin/python -m pytest tests/test_hub.py || exit 1; done
 
 models: $(TEST)/installed
 	rm -rf models/tiny-en
@@ -52,11 +53,10 @@ $(TEST)/installed: pyproject.toml
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check --editable ".[export,test]"
 	@touch $@
 
-# The export holds huggingface_hub below 1; the runtime works with the newest too.
-$(HUB)/installed: pyproject.toml
-	$(PYTHON) -m venv $(HUB)
-	$(HUB)/bin/pip install --quiet --disable-pip-version-check --editable . pytest hypothesis onnx
+.venv-hub-%/installed: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --editable . pytest onnx "huggingface_hub==$*.*"
 	@touch $@
 
 clean:
-	rm -rf $(RUN) $(TEST) $(HUB) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(RUN) $(TEST) $(HUBS) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

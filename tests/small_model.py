@@ -102,12 +102,13 @@ class SmallGraph:
             "one_index": np.array(1),
             "positions": np.zeros((positions or 0, HIDDEN), dtype=np.float32),
         }
+        used = {name for node in nodes for name in node.input}
         graph = helper.make_graph(
             nodes,
             "small",
             [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "L"]) for name in inputs],
             [output],
-            [numpy_helper.from_array(array, name) for name, array in constants.items()],
+            [numpy_helper.from_array(array, name) for name, array in constants.items() if name in used],
         )
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
         return path
