@@ -27,7 +27,7 @@ test: $(TEST)/installed $(HUBS:=/installed)
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy
 	$(TEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
-	for hub in $(HUBS); do $$hub/bin/python -m pytest tests/test_hub.py || exit 1; done
+	for hub in $(HUBS); do $$hub/bin/python -m pytest --numprocesses 2 tests/test_hub.py || exit 1; done
 
 models: $(TEST)/installed
 	rm -rf models/tiny-en
@@ -55,7 +55,7 @@ $(TEST)/installed: pyproject.toml
 
 .venv-hub-%/installed: pyproject.toml
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install --quiet --disable-pip-version-check --editable . pytest onnx "huggingface_hub==$*.*"
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --editable . pytest pytest-xdist onnx "huggingface_hub==$*.*"
 	@touch $@
 
 clean:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shlex
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from spladerunner.bundle import MANIFEST, ROLES, SCHEMA, TOKENIZER, RoleName, file_record
+from spladerunner.bundle import ROLES, SCHEMA, TOKENIZER, RoleName
 from spladerunner.errors import CheckpointError, SpladeRunnerError, VerificationError
 from spladerunner.expander import Expander
 from spladerunner.tokenizer import Tokenizer
@@ -26,6 +23,7 @@ from .card import card
 from .checkpoint import Checkpoint
 from .convert import convert
 from .halve import halve
+from .manifest import export_command, tool_versions, write_manifest
 from .optimize import optimize
 from .pool_inside import pool_inside
 from .quantize import WAYS, quantize
@@ -111,9 +109,9 @@ def export_bundle(
             )
         for shortfall in shortfalls:
             progress(f"warning: {shortfall}")
-        manifest["made_by"]["command"] = _command(sources, output, options)
+        manifest["made_by"]["command"] = export_command(sources, output, options)
         (bundle / "README.md").write_text(card(manifest), encoding="utf-8")
-        _write_manifest(bundle, manifest)
+        write_manifest(bundle, manifest)
         bundle.rename(output)
     progress(f"{output}  {_megabytes(sum(path.stat().st_size for path in output.iterdir()))}")
     return output
@@ -166,7 +164,7 @@ class _Export:
             self._finish(role, graph, ways[0])
         for role, side in self._own_sides().items():
             if isinstance(side, Table):
-                _write_manifest(self._bundle, manifest)
+                write_manifest(self._bundle, manifest)
                 found: Agreement | TableAgreement = self._verify_table(role, side)
                 measured = asdict(found)
             else:
@@ -181,12 +179,7 @@ class _Export:
             if role not in verification:  # served by the other's graph
                 manifest["roles"][role] = {**manifest["roles"]["doc"], **self._describe(role)}
         manifest["verification"] = {**verification, "shortfalls": shortfalls}
-        manifest["made_by"] = {
-            "versions": {
-                package: version(package)
-                for package in ("spladerunner", "onnxruntime", "onnx", "optimum-onnx", "transformers", "torch")
-            }
-        }
+        manifest["made_by"] = {"versions": tool_versions()}
         return manifest
 
     def _own_sides(self) -> dict[RoleName, Checkpoint | Table]:
@@ -269,7 +262,7 @@ class _Export:
             if found:
                 self._progress(f"  falls short; next: {way}")
                 self._finish(role, optimized, way)
-            _write_manifest(self._bundle, manifest)
+            write_manifest(self._bundle, manifest)
             found[way] = self._verify(role, checkpoint)
             if not found[way].shortfalls():
                 return found[way], way
@@ -308,7 +301,7 @@ class _Export:
             "vocabulary": {"size": len(tokenizer), "sha256": tokenizer.sha256},
             "weight_type": "float32",
         }
-        _write_manifest(folder, manifest)
+        write_manifest(folder, manifest)
         return Expander(folder, checkpoint.max_length, threads=1)
 
     def _verify_table(self, role: RoleName, table: Table) -> TableAgreement:
@@ -344,24 +337,6 @@ class _Export:
             ) from error
         size = _megabytes(made[0].stat().st_size) if made else ""
         self._progress(f"{label:<12} {role:<6} {size:>9} {time.perf_counter() - started:6.1f} s")
-
-
-def _write_manifest(bundle: Path, manifest: dict[str, Any]) -> None:
-    """The manifest, with the record of every other file in the folder."""
-    files = {path.name: file_record(path) for path in sorted(bundle.iterdir()) if path.name != MANIFEST}
-    text = json.dumps({**manifest, "files": files}, indent=2, ensure_ascii=False)
-    (bundle / MANIFEST).write_text(text + "\n", encoding="utf-8")
-
-
-def _command(sources: dict[RoleName, Source], output: Path, options: dict[str, str | bool | None]) -> str:
-    """The command that makes the bundle; folders by their last two parts."""
-    words = ["spladerunner", "export"]
-    for role, source in sources.items():
-        words += [f"--{role}", f"{source.name}@{source.revision}" if source.revision else source.name]
-    words += ["-o", "/".join(output.resolve().parts[-2:])]
-    for option, value in options.items():
-        words += [option] if value is True else [option, str(value)] if value else []
-    return shlex.join(words)
 
 
 def _silent(_: str) -> None:

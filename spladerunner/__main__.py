@@ -31,7 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if sys.stdout is None or sys.stdin is None:
             raise OSError("standard input and standard output must be open")
-        options = _parser().parse_args(arguments)
+        try:
+            options = _parser().parse_args(arguments)
+        finally:
+            sys.stdout.flush()  # where help was asked for, the program ends here
         run: Callable[[argparse.Namespace], None] = options.run
         run(options)
         sys.stdout.flush()

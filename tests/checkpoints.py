@@ -16,6 +16,7 @@ from transformers import (
     BertForMaskedLM,
     DistilBertConfig,
     DistilBertForMaskedLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -78,17 +79,7 @@ def save_roberta(folder: Path) -> Path:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     made.decoder = decoders.ByteLevel()
     made.add_special_tokens(tokens[:5])
-    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    config = RobertaConfig(
-        **{**sizes(len(tokens)), "max_position_embeddings": 66},
-        pad_token_id=1,
-        bos_token_id=0,
-        eos_token_id=2,
-        type_vocab_size=1,
-    )
-    RobertaForMaskedLM(config).save_pretrained(folder)
-    save_tokenizer(folder, made=made, unk="<unk>", pad="<pad>", cls="<s>", sep="</s>", mask="<mask>")
-    return folder
+    return _save_like_roberta(RobertaForMaskedLM, RobertaConfig, folder, made)
 
 
 def save_xlm_roberta(folder: Path) -> Path:
@@ -100,15 +91,16 @@ def save_xlm_roberta(folder: Path) -> Path:
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     made.decoder = decoders.Metaspace()
     made.add_special_tokens([*pieces[:4], "<mask>"])
+    return _save_like_roberta(XLMRobertaForMaskedLM, XLMRobertaConfig, folder, made)
+
+
+def _save_like_roberta(
+    model: type[PreTrainedModel], config: type[PretrainedConfig], folder: Path, made: Tokenizer
+) -> Path:
+    """With RoBERTa's special tokens, and positions that count on from the padding's."""
     made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    config = XLMRobertaConfig(
-        **{**sizes(len(pieces)), "max_position_embeddings": 66},
-        pad_token_id=1,
-        bos_token_id=0,
-        eos_token_id=2,
-        type_vocab_size=1,
-    )
-    XLMRobertaForMaskedLM(config).save_pretrained(folder)
+    shape = {**sizes(made.get_vocab_size()), "max_position_embeddings": 66, "type_vocab_size": 1}
+    model(config(**shape, pad_token_id=1, bos_token_id=0, eos_token_id=2)).save_pretrained(folder)
     save_tokenizer(folder, made=made, unk="<unk>", pad="<pad>", cls="<s>", sep="</s>", mask="<mask>")
     return folder
 

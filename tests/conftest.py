@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,15 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return SHARED
+
+
+@pytest.fixture
+def quiet_libraries() -> Iterator[None]:
+    """sentence-transformers deprecates, on every use, the module names that published models have."""
+    from spladerunner.export.quiet import quiet
+
+    with quiet():
+        yield
 
 
 @pytest.fixture

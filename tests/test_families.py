@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +30,8 @@ from transformers import AutoTokenizer
 from spladerunner import CheckpointError, Expander
 from spladerunner.bundle import RoleName
 
+pytestmark = pytest.mark.usefixtures("quiet_libraries")
+
 TEXTS = ["the cat sat on the mat", "river bank naïve", " ".join(WORDS) * 3, "数据 running données", "x"]
 
 
@@ -40,16 +39,6 @@ TEXTS = ["the cat sat on the mat", "river bank naïve", " ".join(WORDS) * 3, "�
 def few_texts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "all_texts" not in request.keywords:
         monkeypatch.setattr(pipeline, "verification_texts", lambda: TEXTS)
-
-
-@pytest.fixture(autouse=True)
-def _quiet_libraries() -> Iterator[None]:
-    """sentence-transformers deprecates, on every use, the module names that published models have."""
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logging.disable(logging.NOTSET)
 
 
 def weights_of(expander: Expander, texts: list[str], size: int, role: RoleName = "doc") -> np.ndarray:

@@ -8,11 +8,9 @@ but small random weights, and checks against torch instead.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +19,13 @@ from checkpoints import add_idf, save_bert, save_distilbert, save_sentence_trans
 from conftest import ROOT
 from hub_server import Hub, serve
 from small_model import TOKENS
+from spladerunner.export.quiet import quiet
 from torch_reference import torch_weights
 
 from spladerunner import Expander, list_models
 from spladerunner.registry import EMBEDDED, ModelSpec
+
+pytestmark = pytest.mark.usefixtures("quiet_libraries")
 
 KNOWN = [spec for spec in list_models() if spec.name != EMBEDDED]
 V2 = "opensearch-project/opensearch-neural-sparse-encoding-doc-v2-distill"
@@ -58,15 +59,6 @@ WEATHER_SCORE = {V2: 17.5307, V3: 11.1105}
 """The example on the cards of OpenSearch's models, and the score that each publishes."""
 
 
-@pytest.fixture(autouse=True)
-def _quiet_libraries() -> Iterator[None]:
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logging.disable(logging.NOTSET)
-
-
 def stand_ins(folder: Path) -> dict[str, Path]:
     """A checkpoint for every repository of the known models, in the layout of the real one."""
     made: dict[str, Path] = {}
@@ -92,11 +84,8 @@ def stand_ins(folder: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hub, dict[str, Path]]]:
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         checkpoints = stand_ins(tmp_path_factory.mktemp("stand-ins"))
-    logging.disable(logging.NOTSET)
     hub = Hub()
     for name, folder in checkpoints.items():
         hub.add_folder(name, folder)
