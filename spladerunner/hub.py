@@ -94,7 +94,8 @@ def _download_model(repository: str, revision: str | None) -> Path:
     # What makes the folder a model comes last: where it is, the rest is.
     _snapshot(repository, commit, others)
     folder = _snapshot(repository, commit, [last])
-    _remember(repository, revision, last)
+    if _remember(repository, revision, last) != folder / last:
+        return _download_model(repository, revision)  # the revision has moved meanwhile
     return folder
 
 
@@ -136,12 +137,12 @@ def _snapshot(repository: str, commit: str, names: Iterable[str]) -> Path:
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _remember(repository: str, revision: str | None, name: str) -> None:
-    """Has huggingface_hub note in its cache which commit the revision is; the file is there already."""
+def _remember(repository: str, revision: str | None, name: str) -> Path:
+    """Has huggingface_hub note in its cache which commit the revision is, and returns the file, there already."""
     from huggingface_hub import hf_hub_download
 
     with _explained(repository, revision):
-        hf_hub_download(repository, name, revision=revision)
+        return Path(hf_hub_download(repository, name, revision=revision))
 
 
 def _files_of_manifest(repository: str, commit: str) -> list[str]:
