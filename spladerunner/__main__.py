@@ -20,6 +20,8 @@ from spladerunner.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.registry import EMBEDDED, embedded_folder
 from spladerunner.terminal import SHOWN, bars, explanation_table, shortened, table
 
+_SEE_CARD = "see its card"
+
 _INTERRUPTED = 130
 _TERMINATED = 143
 _PIPE_CLOSED = 141
@@ -156,9 +158,9 @@ def _models(_: argparse.Namespace) -> None:
             spec.name,
             f"{spec.parameters:g} M",
             spec.shape,
-            spec.licence,
-            "yes" if spec.commercial_use else "no",
-            spec.score,
+            spec.licence or _SEE_CARD,
+            {True: "yes", False: "no", None: _SEE_CARD}[spec.commercial_use],
+            spec.score or _SEE_CARD,
             f"embedded, {megabytes:.1f} MB" if spec.name == EMBEDDED else f"{spec.onnx or spec.source} on the Hub",
         )
         for spec in list_models()

@@ -18,8 +18,8 @@ class ModelSpec:
 
     name: what Expander takes. doc, query: the Hub repositories of the checkpoints, equal where the model is
     symmetric, query None where queries need no model. parameters: of both graphs together, in millions.
-    score: what the model's own card says of its quality. onnx: the Hub repository that holds a graph ready to run,
-    None where none is known.
+    licence, score: of the weights, as their authors publish them; None where that could not be confirmed.
+    onnx: the Hub repository that holds a graph ready to run, None where none is known.
     """
 
     name: str
@@ -27,14 +27,14 @@ class ModelSpec:
     query: str | None
     shape: str
     parameters: float
-    licence: str
-    score: str
+    licence: str | None
+    score: str | None
     onnx: str | None = None
 
     @property
-    def commercial_use(self) -> bool:
-        """Whether the licence allows it."""
-        return "-nc" not in self.licence.lower()
+    def commercial_use(self) -> bool | None:
+        """Whether the licence allows it; None where the licence could not be confirmed."""
+        return None if self.licence is None else "-nc" not in self.licence.lower()
 
     @property
     def source(self) -> str:
@@ -62,16 +62,16 @@ def _beir(figure: float) -> str:
 
 
 def _symmetric(
-    name: str, shape: str, parameters: float, licence: str, score: str, onnx: str | None = None
+    name: str, shape: str, parameters: float, licence: str | None, score: str | None, onnx: str | None = None
 ) -> ModelSpec:
     return ModelSpec(name, name, name, shape, parameters, licence, score, onnx)
 
 
-def _inference_free(name: str, shape: str, parameters: float, licence: str, score: str) -> ModelSpec:
+def _inference_free(name: str, shape: str, parameters: float, licence: str | None, score: str | None) -> ModelSpec:
     return ModelSpec(name, name, None, f"{shape}, queries without a model", parameters, licence, score)
 
 
-def _pair(name: str, shape: str, parameters: float, licence: str, score: str) -> ModelSpec:
+def _pair(name: str, shape: str, parameters: float, licence: str | None, score: str | None) -> ModelSpec:
     return ModelSpec(name, f"{name}-doc", f"{name}-query", shape, parameters, licence, score)
 
 
@@ -90,13 +90,11 @@ _MODELS = (
     _symmetric("naver/splade-v3-distilbert", "DistilBERT", 67, _NAVER, _mrr(38.7)),
     _symmetric("naver/splade-cocondenser-ensembledistil", "BERT-base", 110, _NAVER, _mrr(38.3)),
     _symmetric("naver/splade_v2_distil", "DistilBERT", 67, _NAVER, _mrr(36.8)),
-    _symmetric(
-        "prithivida/Splade_PP_en_v1", "BERT-base", 110, "Apache-2.0", _mrr(37.22), onnx="Qdrant/Splade_PP_en_v1"
-    ),
-    _symmetric("rasyosef/splade-tiny", "BERT-tiny", 4.4, "MIT", _mrr(30.9)),
-    _symmetric("rasyosef/splade-mini", "BERT-mini", 11.2, "MIT", _mrr(34.1)),
-    _symmetric("rasyosef/splade-small", "BERT-small", 28.8, "MIT", _mrr(35.4)),
-    _inference_free("naver/splade-v3-doc", "BERT-base", 110, _NAVER, _mrr(37.8)),
+    _symmetric("prithivida/Splade_PP_en_v1", "BERT-base", 110, "Apache-2.0", None, onnx="Qdrant/Splade_PP_en_v1"),
+    _symmetric("rasyosef/splade-tiny", "BERT-tiny", 4.4, None, _mrr(30.9)),
+    _symmetric("rasyosef/splade-mini", "BERT-mini", 11.2, None, _mrr(34.1)),
+    _symmetric("rasyosef/splade-small", "BERT-small", 28.8, None, _mrr(35.4)),
+    _inference_free("naver/splade-v3-doc", "BERT-base", 110, _NAVER, None),
     _inference_free(f"{_OPENSEARCH}-doc-v2-distill", "DistilBERT", 67, "Apache-2.0", _beir(0.504)),
     _inference_free(f"{_OPENSEARCH}-doc-v3-distill", "DistilBERT", 67, "Apache-2.0", _beir(0.517)),
 )

@@ -17,7 +17,8 @@ def test_names_are_unique() -> None:
 def test_licences_tell_whether_commercial_use_is_allowed() -> None:
     allowed = {spec.name: spec.commercial_use for spec in list_models()}
     assert allowed[EMBEDDED] and allowed["prithivida/Splade_PP_en_v1"]
-    assert not allowed["naver/splade-v3-distilbert"]
+    assert allowed["naver/splade-v3-distilbert"] is False
+    assert allowed["rasyosef/splade-tiny"] is None
 
 
 def test_a_known_model_is_found_with_its_owner_or_without() -> None:
@@ -34,5 +35,5 @@ def test_close_names_are_the_likely_ones() -> None:
 
 def test_every_row_says_what_makes_it_and_how_good_it_is() -> None:
     for spec in list_models():
-        assert spec.doc in spec.export_command and spec.score and spec.parameters > 0
+        assert spec.doc in spec.export_command and spec.shape and spec.parameters > 0
         assert ("--inference-free" in spec.export_command) == (spec.query is None)
