@@ -26,8 +26,8 @@ def open_sides(
     """What serves each role; one and the same object serves both where the model is symmetric.
 
     What the files say holds; pooling and activation settle what they leave open. Queries are served by `query` where
-    it is given, by weight 1 for each token where inference_free is set, else by what the files of `doc` say: another
-    model, a static embedding, an idf.json, or the same model.
+    it is given, else by another model or a static embedding where the files of `doc` name one, else by weight 1 for
+    each token where inference_free is set, else by an idf.json, or by the same model.
     Raises CheckpointError where the files and the options contradict each other or leave something open.
     """
     if query and inference_free:
@@ -54,14 +54,18 @@ def open_sides(
         query_layout = read_layout(query.folder)
         query_side: Side = query_layout.query if query_layout else MaskedLanguageModel(query.folder)
         said = query_layout is not None
+    elif layout is not None and layout.query != layout.doc:
+        if inference_free and isinstance(layout.query, MaskedLanguageModel):
+            raise CheckpointError(
+                f"{doc.name} says that queries have a model of their own: leave --inference-free out."
+            )
+        query_side, said = layout.query, True
     elif inference_free:
         return {"doc": checkpoint, "query": Table.of_ones(doc_side.folder)}
     elif layout is None and idf.is_file():
         return {"doc": checkpoint, "query": Table.of_idf(idf)}
-    elif layout is None or layout.query == layout.doc:
-        return {"doc": checkpoint, "query": checkpoint}
     else:
-        query_side, said = layout.query, True
+        return {"doc": checkpoint, "query": checkpoint}
     if isinstance(query_side, MaskedLanguageModel):
         return {"doc": checkpoint, "query": model(query_side, said=said)}
     return {"doc": checkpoint, "query": Table.of_static_embedding(query_side.folder)}

@@ -287,3 +287,14 @@ def test_full_size_models_are_as_small_as_they_should_be(
     assert (folder / "doc.onnx").stat().st_size <= megabytes * 1e6
     measured = json.loads((folder / "manifest.json").read_text())["verification"]["doc"]
     assert measured["fp32_largest_difference"] <= 1e-4
+
+
+def test_a_static_embedding_in_the_files_wins_over_weights_of_one(tmp_path: Path) -> None:
+    doc, query = save_bert(tmp_path / "doc"), save_bert(tmp_path / "query")
+    static = save_sentence_transformers(tmp_path / "static", doc, doc)
+    folder = export_bundle(static, tmp_path / "bundle", inference_free=True)
+    (weights,) = Expander(folder).expand_query("the cat")
+    assert weights["the"] == pytest.approx(1 + TOKENS.index("the") / 1000)
+    two_models = save_sentence_transformers(tmp_path / "two", doc, query)
+    with pytest.raises(CheckpointError, match="leave --inference-free out"):
+        export_bundle(two_models, tmp_path / "other", inference_free=True)
