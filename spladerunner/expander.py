@@ -16,6 +16,7 @@ from spladerunner.registry import EMBEDDED
 from spladerunner.session import CPU, check_providers
 from spladerunner.tokenizer import Tokenizer
 from spladerunner.vector import SparseVector
+from spladerunner.vocabulary import Vocabulary
 
 
 class Expander:
@@ -65,13 +66,23 @@ class Expander:
     def __repr__(self) -> str:
         return f"Expander({self._bundle.name!r}, max_length={dict(self._max_length)}, threads={self._threads})"
 
+    @property
+    def name(self) -> str:
+        """The model's name, as its manifest or its folder says."""
+        return self._bundle.name
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens that the vectors' indices stand for."""
+        return self._tokenizer.vocabulary
+
     def expand(self, texts: str | Iterable[str]) -> list[dict[str, float]]:
         """Documents as {token: weight}, heaviest first; one for each text, and a lone text counts as a list of one."""
-        return [self._tokenizer.vocabulary.weights(vector) for vector in self.encode(texts, role="doc")]
+        return [self.vocabulary.weights(vector) for vector in self.encode(texts, role="doc")]
 
     def expand_query(self, texts: str | Iterable[str]) -> list[dict[str, float]]:
         """Queries as {token: weight}, heaviest first, with the query model."""
-        return [self._tokenizer.vocabulary.weights(vector) for vector in self.encode(texts, role="query")]
+        return [self.vocabulary.weights(vector) for vector in self.encode(texts, role="query")]
 
     def encode(self, texts: str | Iterable[str], *, role: RoleName = "doc") -> list[SparseVector]:
         """A SparseVector for each text. An empty text, or one without a single token, gives an empty vector.
@@ -101,8 +112,8 @@ class Expander:
         """Which tokens a query and a document share, with both weights and their product, largest first."""
         (query_vector,) = self.encode(_lone("query", query), role="query")
         (document_vector,) = self.encode(_lone("document", document), role="doc")
-        query_weights = self._tokenizer.vocabulary.weights(query_vector)
-        document_weights = self._tokenizer.vocabulary.weights(document_vector)
+        query_weights = self.vocabulary.weights(query_vector)
+        document_weights = self.vocabulary.weights(document_vector)
         shared = [
             SharedToken(token, weight, document_weights[token], weight * document_weights[token])
             for token, weight in query_weights.items()
@@ -115,14 +126,14 @@ class Expander:
         """The tokens that the text itself consists of, as far as the model reads it: all others are expansions."""
         _check_role(role)
         batch = self._tokenizer.encode(_lone("text", text), self._max_length[role])
-        vocabulary = self._tokenizer.vocabulary
+        vocabulary = self.vocabulary
         return frozenset(vocabulary.tokens[token] for token in batch.ids[0] if vocabulary.carries_weight[token])
 
     def _encoder(self, name: RoleName) -> Encoder:
         role = self._bundle.roles[name]
         with self._opening:
             if role not in self._encoders:  # one role may serve both names
-                vocabulary = self._tokenizer.vocabulary
+                vocabulary = self.vocabulary
                 self._encoders[role] = (
                     TableEncoder(role, vocabulary)
                     if isinstance(role, TableRole)
@@ -131,7 +142,7 @@ class Expander:
             return self._encoders[role]
 
     def _check_vocabulary(self) -> None:
-        vocabulary = self._tokenizer.vocabulary
+        vocabulary = self.vocabulary
         found = len(vocabulary), vocabulary.sha256
         expected = self._bundle.vocabulary_size, self._bundle.vocabulary_sha256
         if expected not in (found, (None, None)):

@@ -53,6 +53,14 @@ def test_a_graph_that_pools_inside_gives_the_same(tmp_path: Path) -> None:
     assert pooled == pytest.approx(logits, abs=1e-5)
 
 
+def test_the_vocabulary_names_the_indices_of_a_vector(bundle: Path) -> None:
+    expander = Expander(bundle)
+    vector = expander.encode("the cat")[0]
+    tokens = [expander.vocabulary.tokens[index] for index in vector.indices]
+    assert dict(zip(tokens, vector.values.tolist(), strict=True)) == expander.expand("the cat")[0]
+    assert expander.name == "small"
+
+
 def test_a_lone_string_counts_as_a_list_of_one(bundle: Path) -> None:
     expander = Expander(bundle)
     assert expander.expand("the cat") == expander.expand(["the cat"])
