@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from benchmarks.quality import Collection
-from spladerunner.batching import available_cores
+from spladerunner.cores import available_cores
 from spladerunner.pooling import max_pool
 from spladerunner.registry import embedded_folder
 from spladerunner.tokenizer import TokenBatch, Tokenizer

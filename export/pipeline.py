@@ -22,9 +22,10 @@ from spladerunner.vocabulary import Vocabulary
 from .card import card
 from .checkpoint import Checkpoint
 from .convert import convert
+from .fuse_attention import fuse_attention
 from .halve import halve
 from .manifest import export_command, tool_versions, write_manifest
-from .optimize import optimize
+from .optimize import fuse, optimize
 from .pool_inside import pool_inside
 from .quantize import WAYS, quantize
 from .quantize_embedding import quantize_embedding
@@ -231,7 +232,14 @@ class _Export:
         checkpoint.save_tokenizer(folder / TOKENIZER)
         with self._step("optimize", role) as made:
             made.append(optimize(folder / "model.onnx", self._scratch / f"{role}-optimized.onnx"))
-        return made[0]
+        if self._target != "cpu":  # where texts run padded, in batches
+            return made[0]
+        fused = self._scratch / f"{role}-attention.onnx"
+        with self._step("attention", role) as steps:
+            steps.append(fused)
+            if not fuse_attention(made[0], fused, vocabulary_size):
+                self._progress(f"  the {role} model's attention is not BERT's: left as it is")
+        return fused
 
     def _finish(self, role: RoleName, optimized: Path, way: str) -> None:
         """Puts the role's graph into the bundle."""
@@ -240,9 +248,12 @@ class _Export:
         if self._target == "cpu":
             with self._step("quantize", role) as made:
                 made.append(quantize(optimized, step, way))
+            fused = self._scratch / f"{role}-fused.onnx"
+            with self._step("fuse", role) as made:
+                made.append(fuse(step, fused))
             with self._step("embedding", role) as made:
                 made.append(graph)
-                tied = quantize_embedding(step, graph)
+                tied = quantize_embedding(fused, graph)
             if not tied:
                 self._progress(f"  the {role} model's embedding is not tied to its decoder: two int8 tables")
         else:

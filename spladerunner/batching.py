@@ -7,20 +7,15 @@ also the fastest way on CPUs ("How it is built" in the README has the measuremen
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from spladerunner.tokenizer import TokenBatch
 from spladerunner.vector import SparseVector
 
-
-def available_cores() -> int:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 
 def run_in_order(
@@ -38,6 +33,8 @@ def run_in_order(
     if threads == 1:
         yield from map(run, batches)
         return
+    from concurrent.futures import ThreadPoolExecutor  # a lone text starts sooner without
+
     under_way: deque[tuple[int, Future[SparseVector]]] = deque()
 
     def take() -> SparseVector:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+import mmap
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar, get_args
@@ -51,9 +54,10 @@ Role = GraphRole | TableRole
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model on disk whose files were checked against its manifest, where it has one.
+    """A model on disk.
 
-    vocabulary_size and vocabulary_sha256 are None for a folder without a manifest.
+    sha256: of each file that a manifest names. vocabulary_size and vocabulary_sha256: as the manifest says. All are
+    empty or None for a folder without a manifest.
     """
 
     folder: Path
@@ -62,6 +66,7 @@ class Bundle:
     roles: Mapping[RoleName, Role]
     tokenizer: Path
     weight_type: str
+    sha256: Mapping[Path, str] = field(default_factory=dict)
     vocabulary_size: int | None = None
     vocabulary_sha256: str | None = None
 
@@ -70,7 +75,7 @@ class Bundle:
         """Reads a folder that holds a manifest, or else tokenizer.json and model.onnx or onnx/model*.onnx.
 
         Raises ModelFilesError where it is no such folder or its manifest makes no sense, and IntegrityError where
-        a file's size or SHA-256 is not what the manifest says.
+        a file's size is not what the manifest says.
         """
         folder = folder.absolute()  # the files are opened later, maybe from another working directory
         if not folder.is_dir():
@@ -79,6 +84,24 @@ class Bundle:
             return _open_manifest(folder) if (folder / MANIFEST).exists() else _open_bare(folder)
         except OSError as error:
             raise ModelFilesError(f"{folder} cannot be read: {error}.") from error
+
+    @contextmanager
+    def checking(self, path: Path) -> Iterator[None]:
+        """Compares a file with the manifest's SHA-256 while the body reads it, on another core if there is one.
+
+        Raises IntegrityError where they differ, whatever became of the body.
+        """
+        if path not in self.sha256:
+            yield
+            return
+        found: list[str | OSError] = []
+        thread = threading.Thread(target=lambda: found.append(_sha256_or_error(path)))
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+            _check(path, "sha256", found[0], self.sha256[path])
 
 
 def choose_graph(names: Collection[str]) -> str | None:
@@ -89,11 +112,23 @@ def choose_graph(names: Collection[str]) -> str | None:
 
 def file_record(path: Path) -> dict[str, Any]:
     """The size in bytes and the SHA-256 of a file, as a manifest keeps them."""
-    digest = hashlib.sha256()
+    return {"size": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return {"size": path.stat().st_size, "sha256": digest.hexdigest()}
+        if not path.stat().st_size:  # nothing to map
+            return hashlib.sha256().hexdigest()
+        # In one piece, for which Python's lock is let go once: another thread opens the file meanwhile.
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return hashlib.sha256(content).hexdigest()
+
+
+def _sha256_or_error(path: Path) -> str | OSError:
+    try:
+        return _sha256(path)
+    except OSError as error:
+        return error
 
 
 def _open_manifest(folder: Path) -> Bundle:
@@ -109,8 +144,7 @@ def _open_manifest(folder: Path) -> Bundle:
             "Upgrade spladerunner, or export the bundle again."
         )
     files = _field(path, manifest, "files", dict)
-    for name in files:
-        _check_file(folder, path, name, _field(path, files, name, dict))
+    sha256 = {folder / name: _check_file(folder, path, name, _field(path, files, name, dict)) for name in files}
 
     def member(name: str) -> Path:
         if name not in files:
@@ -137,6 +171,7 @@ def _open_manifest(folder: Path) -> Bundle:
         roles=roles,
         tokenizer=member(TOKENIZER),
         weight_type=_field(path, manifest, "weight_type", str),
+        sha256=sha256,
         vocabulary_size=_field(path, vocabulary, "size", int),
         vocabulary_sha256=_field(path, vocabulary, "sha256", str),
     )
@@ -156,7 +191,8 @@ def _check_known(path: Path, key: str, value: str, known: Collection[str]) -> No
         )
 
 
-def _check_file(folder: Path, manifest: Path, name: str, record: Mapping[str, Any]) -> None:
+def _check_file(folder: Path, manifest: Path, name: str, record: Mapping[str, Any]) -> str:
+    """The SHA-256 that the file should have."""
     pure = PurePosixPath(name)
     # A lexical check: in the Hub's cache the files are links to a folder beside this one.
     if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
@@ -164,12 +200,19 @@ def _check_file(folder: Path, manifest: Path, name: str, record: Mapping[str, An
     path = folder / name
     try:
         size = path.stat().st_size
-        found = file_record(path) if size == record.get("size") else {"size": size}
+        with path.open("rb"):
+            pass
     except (OSError, ValueError) as error:
         raise ModelFilesError(f"{path}, which {MANIFEST} names, cannot be read: {error}. {_REPAIR}") from error
-    for key, value in found.items():
-        if value != record.get(key):
-            raise IntegrityError(f"{path} has {key} {value}, but {MANIFEST} says {record.get(key)}. {_REPAIR}")
+    _check(path, "size", size, record.get("size"))
+    return _field(manifest, record, "sha256", str)
+
+
+def _check(path: Path, what: str, found: object, expected: object) -> None:
+    if isinstance(found, OSError):
+        raise ModelFilesError(f"{path}, which {MANIFEST} names, cannot be read: {found}. {_REPAIR}") from found
+    if found != expected:
+        raise IntegrityError(f"{path} has {what} {found}, but {MANIFEST} says {expected}. {_REPAIR}")
 
 
 def _open_bare(folder: Path) -> Bundle:

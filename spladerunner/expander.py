@@ -6,8 +6,9 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 
-from spladerunner.batching import available_cores, run_in_order
+from spladerunner.batching import run_in_order
 from spladerunner.bundle import ROLES, Bundle, GraphRole, Role, RoleName, TableRole
+from spladerunner.cores import available_cores
 from spladerunner.encoder import Encoder, GraphEncoder, TableEncoder
 from spladerunner.errors import IntegrityError, ModelFilesError
 from spladerunner.explanation import Explanation, SharedToken
@@ -26,7 +27,8 @@ class Expander:
         holds either; the embedded pair unless given. What comes from the Hub is downloaded once, into its own cache.
     max_length: the most tokens read of a text, special ones included; for both roles, or as {"doc": 256, "query": 32}.
         Unless given, what the model's manifest says.
-    threads: how many texts run side by side, one thread each. Unless given, the cores that this process may use.
+    threads: how many texts run side by side, one thread each. Unless given, the cores that this process
+        may use, by its affinity and its CPU quota.
     providers: onnxruntime's execution providers, best first. Unless given, the CPU.
     batch_tokens: how many tokens of one call are under way at most, summed over the texts that run side by side; a
         longer text runs alone. This bounds memory: a running text holds its tokens × the vocabulary's size × 4 bytes.
@@ -34,7 +36,7 @@ class Expander:
     revision: the branch, tag or commit of a repository on the Hub.
 
     The same text gives the same vector, bit for bit, alone or in any list, in any order, and from several threads
-    that share one Expander. Each role's graph is opened when it is first needed.
+    that share one Expander. Each role's graph is opened, and compared with its manifest, when it is first needed.
 
     Raises UnknownModelError, DownloadError, ModelFilesError or IntegrityError where the model cannot be had whole,
     ProviderError where a provider cannot, ValueError where a number is out of range.
@@ -53,7 +55,8 @@ class Expander:
         self._providers = (CPU,) if providers is None else tuple(providers)
         check_providers(self._providers)
         self._bundle = Bundle.open(fetch(model, revision=revision))
-        self._tokenizer = Tokenizer(self._bundle.tokenizer)
+        with self._bundle.checking(self._bundle.tokenizer):
+            self._tokenizer = Tokenizer(self._bundle.tokenizer)
         self._check_vocabulary()
         self._max_length = self._lengths(max_length)
         self._threads = available_cores() if threads is None else _at_least(1, "threads", threads)
@@ -133,12 +136,14 @@ class Expander:
         role = self._bundle.roles[name]
         with self._opening:
             if role not in self._encoders:  # one role may serve both names
-                vocabulary = self.vocabulary
-                self._encoders[role] = (
-                    TableEncoder(role, vocabulary)
-                    if isinstance(role, TableRole)
-                    else GraphEncoder(role, vocabulary, self._providers)
-                )
+                encoder: Encoder
+                if isinstance(role, TableRole):
+                    with self._bundle.checking(role.table):
+                        encoder = TableEncoder(role, self.vocabulary)
+                else:
+                    with self._bundle.checking(role.graph):
+                        encoder = GraphEncoder(role, self.vocabulary, self._providers)
+                self._encoders[role] = encoder
             return self._encoders[role]
 
     def _check_vocabulary(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -146,6 +145,8 @@ def _remember(repository: str, revision: str | None, name: str) -> Path:
 
 
 def _files_of_manifest(repository: str, commit: str) -> list[str]:
+    import tempfile  # only for a download
+
     from huggingface_hub import hf_hub_download
 
     with tempfile.TemporaryDirectory() as scratch, _explained(repository, commit):

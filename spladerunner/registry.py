@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,4 +116,6 @@ def find_model(name: str) -> ModelSpec | None:
 
 def close_names(name: str) -> list[str]:
     """The known names that a misspelt one may mean, best first."""
+    import difflib  # only for a name that is not known
+
     return difflib.get_close_matches(name, [spec.name for spec in _MODELS], cutoff=0.4)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from os import PathLike
 
 import numpy as np
@@ -23,6 +24,10 @@ from spladerunner.tokenizer import TokenBatch
 
 CPU = "CPUExecutionProvider"
 
+SLOWER_FUSIONS = ("SkipLayerNormFusion",)
+"""What onnxruntime would fuse to its disadvantage: on CPUs, its operator for a sum and its layer normalization takes
+several times as long as its operators for the two (benchmarks/README.md)."""
+
 _INPUTS = {
     "input_ids": "ids",
     "attention_mask": "mask",
@@ -31,6 +36,27 @@ _INPUTS = {
     "input_mask": "mask",
     "segment_ids": "type_ids",
 }
+
+
+# MatMulInteger of a: (m, 4) uint8 with four times 127, int8. Spelt out, as the package that writes graphs is heavy.
+_LARGEST_PRODUCT = (
+    b'\x08\x05\x12\x00:Y\n\x18\n\x01a\n\x01b\x12\x01c"\rMatMulInteger\x12\x00*\x0f\x08\x04\x08\x01\x10\x03B\x01bJ\x04\x7f\x7f\x7f\x7f'
+    b"Z\x14\n\x01a\x12\x0f\n\r\x08\x02\x12\t\n\x03\x12\x01m\n\x02\x08\x04b\x14\n\x01c\x12\x0f\n\r\x08\x06\x12\t\n\x03\x12\x01m\n\x02\x08\x01B\x04\n\x00\x10\n"
+)
+
+
+@cache
+def products_saturate() -> bool:
+    """Whether this processor's fastest products of unsigned and signed bytes are wrong: those of x86 without VNNI.
+
+    There onnxruntime has to be told to be exact. It takes that for every x86 processor, though, and the exact products
+    take twice as long as VNNI's, so it is told only where a product that must saturate does.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(_LARGEST_PRODUCT, options, providers=[CPU])
+    (product,) = session.run(None, {"a": np.full((1, 4), 255, dtype=np.uint8)})
+    return bool(product.item() != 4 * 255 * 127)
 
 
 def check_providers(providers: Sequence[str]) -> None:
@@ -62,10 +88,12 @@ class Session:
         options.log_severity_level = 4  # what matters is raised
         # Patterns are kept for every length seen, and each length has one of its own.
         options.enable_mem_pattern = False
-        # Without VNNI, products of unsigned and signed bytes saturate and are wrong; this makes them right there.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if products_saturate():
+            options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=list(providers), disabled_optimizers=list(SLOWER_FUSIONS)
+            )
         except Exception as error:  # onnxruntime's errors share no narrower type
             raise ModelFilesError(
                 f"{path} cannot be opened by onnxruntime {onnxruntime.__version__}: {error}. "

@@ -52,7 +52,7 @@ class Tokenizer:
         self._tokenizer.no_padding()
         added = self._tokenizer.get_added_tokens_decoder()
         self.vocabulary = Vocabulary(
-            self._tokenizer.get_vocab(with_added_tokens=True),
+            _tokens(self._tokenizer),
             [position for position, token in added.items() if token.special],
             byte_level=b'"ByteLevel"' in _state(self._tokenizer.decoder),
         )
@@ -107,6 +107,17 @@ class Tokenizer:
         ):
             settled -= 1
         return settled
+
+
+def _tokens(tokenizer: tokenizers.Tokenizer) -> list[str]:
+    """The token at each position, "" where there is none."""
+    tokens = [tokenizer.id_to_token(position) for position in range(tokenizer.get_vocab_size())]
+    if None in tokens:  # there are gaps, and positions beyond the number of tokens
+        position_of = tokenizer.get_vocab()
+        tokens = [""] * (max(position_of.values()) + 1)
+        for token, position in position_of.items():
+            tokens[position] = token
+    return tokens
 
 
 def _state(part: object) -> bytes:

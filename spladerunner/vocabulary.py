@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +24,13 @@ class Vocabulary:
     sha256: a fingerprint over the vocabulary's own spelling in order, each token followed by a NUL, in UTF-8.
     """
 
-    def __init__(self, position_of: Mapping[str, int], special_ids: Iterable[int], *, byte_level: bool = False) -> None:
-        self.tokens = [""] * (max(position_of.values(), default=-1) + 1)
-        self.carries_weight: NDArray[np.bool_] = np.zeros(len(self.tokens), dtype=np.bool_)
-        for token, position in position_of.items():
-            self.tokens[position] = token
-        self.carries_weight[list(position_of.values())] = True
+    def __init__(self, tokens: Sequence[str], special_ids: Iterable[int], *, byte_level: bool = False) -> None:
+        self.carries_weight: NDArray[np.bool_] = np.ones(len(tokens), dtype=np.bool_)
+        if "" in tokens:
+            self.carries_weight[[at for at, token in enumerate(tokens) if not token]] = False
         self.carries_weight[list(special_ids)] = False
-        self.sha256 = hashlib.sha256("".join(f"{token}\0" for token in self.tokens).encode("utf-8")).hexdigest()
-        if byte_level:
-            self.tokens = _readable(self.tokens)
+        self.sha256 = hashlib.sha256("\0".join([*tokens, ""]).encode("utf-8")).hexdigest()
+        self.tokens = _readable(tokens) if byte_level else list(tokens)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -48,7 +45,7 @@ class Vocabulary:
         }
 
 
-def _readable(tokens: list[str]) -> list[str]:
+def _readable(tokens: Sequence[str]) -> list[str]:
     """Byte-level tokens with their bytes decoded. A token stays as it is where another would get its spelling."""
     byte_of = _byte_alphabet()
     taken = set(tokens)

@@ -131,7 +131,7 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
     made.save(str(folder / "tokenizer.json"))
     SmallGraph(seed=1).save(folder / "doc.onnx")
     SmallGraph(seed=2).save(folder / "query.onnx")
-    vocabulary = Vocabulary(made.get_vocab(), [])
+    vocabulary = Vocabulary([made.id_to_token(at) for at in range(made.get_vocab_size())], [])
     manifest: dict[str, Any] = {
         "schema": 1,
         "name": "small",

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spladerunner import SparseVector
-from spladerunner.batching import available_cores, run_in_order
+from spladerunner.batching import run_in_order
 from spladerunner.tokenizer import TokenBatch
 
 
@@ -80,7 +80,3 @@ def test_closing_early_ends_the_threads() -> None:
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("spladerunner")]
-
-
-def test_available_cores() -> None:
-    assert available_cores() >= 1

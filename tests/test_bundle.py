@@ -26,7 +26,21 @@ def test_one_changed_byte_is_found(bundle: Path, name: str) -> None:
     content[len(content) // 2] ^= 1
     (bundle / name).write_bytes(content)
     with pytest.raises(IntegrityError, match=rf"{name} has sha256 .* but manifest\.json says .*Fetch or export"):
-        Expander(bundle)
+        expand_both(Expander(bundle))
+
+
+def test_a_changed_graph_is_never_used(bundle: Path) -> None:
+    SmallGraph(seed=3).save(bundle / "doc.onnx")
+    expander = Expander(bundle)
+    for _ in range(2):
+        with pytest.raises(IntegrityError, match=r"doc\.onnx has sha256"):
+            expander.expand("the cat")
+    assert expander.expand_query("the cat")[0]
+
+
+def expand_both(expander: Expander) -> None:
+    expander.expand_query("the cat")
+    expander.expand("the cat")
 
 
 @pytest.mark.parametrize("name", ["doc.onnx", "query.onnx", "tokenizer.json"])

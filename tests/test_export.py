@@ -16,10 +16,11 @@ import onnx
 import onnxruntime
 import pytest
 from checkpoints import save_bert
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from small_model import TOKENS
 from spladerunner.export import export_bundle, pipeline
-from spladerunner.export.optimize import optimize
+from spladerunner.export.fuse_attention import fuse_attention
+from spladerunner.export.optimize import fuse, optimize
 from spladerunner.export.quantize import quantize
 from spladerunner.export.quantize_embedding import quantize_embedding
 from spladerunner.export.verify import Agreement, verification_texts
@@ -56,7 +57,7 @@ def exported(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 def test_the_command_shows_each_step_with_its_size_and_time(exported: tuple[Path, str]) -> None:
     lines = exported[1].splitlines()
-    for step in ("convert", "optimize", "quantize", "embedding"):
+    for step in ("convert", "optimize", "attention", "quantize", "fuse", "embedding"):
         for role in ("doc", "query"):
             assert any(re.match(rf"{step} +{role} +[\d.]+ MB +[\d.]+ s$", line) for line in lines), (step, lines)
     assert sum("cosine worst" in line for line in lines) == 2
@@ -214,9 +215,12 @@ def graphs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     folder = tmp_path_factory.mktemp("graphs")
     made = {"convert": convert(checkpoint, folder / "fp32", len(TOKENS))}
     made["optimize"] = optimize(made["convert"], folder / "optimized.onnx")
-    made["quantize"] = quantize(made["optimize"], folder / "quantized.onnx")
+    made["attention"] = folder / "attention.onnx"
+    assert fuse_attention(made["optimize"], made["attention"], len(TOKENS))
+    made["quantize"] = quantize(made["attention"], folder / "quantized.onnx")
+    made["fuse"] = fuse(made["quantize"], folder / "fused.onnx")
     made["share"] = folder / "shared.onnx"
-    assert quantize_embedding(made["quantize"], made["share"])
+    assert quantize_embedding(made["fuse"], made["share"])
     return made
 
 
@@ -224,7 +228,7 @@ def logits(graph: Path) -> np.ndarray:
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     ids = np.array([[2, *range(5, 25), 3]], dtype=np.int64)
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    output: np.ndarray = session.run(None, feeds)[0]
+    output: np.ndarray = session.run(None, {given.name: feeds[given.name] for given in session.get_inputs()})[0]
     return output
 
 
@@ -235,6 +239,42 @@ def test_optimize_is_exact_and_leaves_fewer_nodes_of_the_standard(graphs: dict[s
     assert {node.domain for node in after} <= {"", "ai.onnx"}
 
 
+def test_attention_is_one_operator_a_layer_without_a_mask_and_the_same(graphs: dict[str, Path]) -> None:
+    np.testing.assert_allclose(logits(graphs["attention"]), logits(graphs["optimize"]), rtol=0, atol=1e-4)
+    graph = onnx.load(graphs["attention"]).graph
+    assert [node.op_type for node in graph.node].count("MultiHeadAttention") == 1
+    assert not {"Softmax", "Transpose"} & {node.op_type for node in graph.node}
+    assert [given.name for given in graph.input] == ["input_ids", "token_type_ids"]
+
+
+def test_attention_that_a_mask_shapes_is_left_as_it_is(graphs: dict[str, Path], tmp_path: Path) -> None:
+    """As ModernBERT's, whose mask hides all but a window."""
+    model = onnx.load(graphs["optimize"])
+    mask = next(node for node in model.graph.node if node.op_type == "Softmax").input[0]
+    add = next(node for node in model.graph.node if mask in node.output)
+    assert add.op_type == "Add"
+    at = list(model.graph.node).index(add)
+    model.graph.node.insert(at, helper.make_node("Trilu", [add.input[0], "diagonal"], ["window"], upper=0))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1, dtype=np.int64), "diagonal"))
+    model.graph.node[at + 1].input[0] = "window"
+    onnx.save(model, tmp_path / "windowed.onnx")
+    assert not fuse_attention(tmp_path / "windowed.onnx", tmp_path / "after.onnx", len(TOKENS))
+    assert np.array_equal(logits(tmp_path / "after.onnx"), logits(tmp_path / "windowed.onnx"))
+
+
+def test_a_fusion_that_changes_the_logits_is_taken_back(graphs: dict[str, Path], tmp_path: Path) -> None:
+    """As it would where queries are scaled by something else than the root of their size."""
+    model = onnx.load(graphs["optimize"])
+    scale = next(node for node in model.graph.node if node.op_type == "Sqrt").output[0]
+    for node in model.graph.node:
+        if (node.op_type == "Mul" and scale in node.input) or (node.op_type == "Div" and scale in node.input):
+            node.input[:] = ["other_scale" if value == scale else value for value in node.input]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1e-6, dtype=np.float32), "other_scale"))
+    onnx.save(model, tmp_path / "scaled.onnx")
+    assert not fuse_attention(tmp_path / "scaled.onnx", tmp_path / "after.onnx", len(TOKENS))
+    assert np.array_equal(logits(tmp_path / "after.onnx"), logits(tmp_path / "scaled.onnx"))
+
+
 def test_quantize_leaves_no_float_matrix(graphs: dict[str, Path]) -> None:
     graph = onnx.load(graphs["quantize"]).graph
     constants = {constant.name for constant in graph.initializer}
@@ -242,15 +282,21 @@ def test_quantize_leaves_no_float_matrix(graphs: dict[str, Path]) -> None:
     assert [node for node in graph.node if node.op_type == "MatMulInteger"]
 
 
-def test_quantize_embedding_looks_the_embedding_up_in_the_decoders_matrix(graphs: dict[str, Path]) -> None:
+def test_fuse_changes_nothing_but_the_operators(graphs: dict[str, Path]) -> None:
+    np.testing.assert_allclose(logits(graphs["fuse"]), logits(graphs["quantize"]), rtol=0, atol=1e-4)
+    kinds = {node.op_type for node in onnx.load(graphs["fuse"]).graph.node}
+    assert "DynamicQuantizeMatMul" in kinds and not {"MatMulInteger", "SkipLayerNormalization"} & kinds
+
+
+def test_quantize_embedding_shares_one_table_between_lookup_and_decoder(graphs: dict[str, Path]) -> None:
     graph = onnx.load(graphs["share"]).graph
     tables = [constant for constant in graph.initializer if sorted(constant.dims) == [32, len(TOKENS)]]
     assert [table.data_type for table in tables] == [onnx.TensorProto.INT8]
-    assert np.abs(logits(graphs["share"]) - logits(graphs["quantize"])).max() < 0.1
+    assert np.abs(logits(graphs["share"]) - logits(graphs["fuse"])).max() < 0.1
     original = next(c for c in onnx.load(graphs["convert"]).graph.initializer if "word_embeddings" in c.name)
     scale = next(c for c in graph.initializer if list(c.dims) == [len(TOKENS)] and c.name.endswith("_scale"))
     steps = numpy_helper.to_array(scale)[:, np.newaxis]
-    restored = numpy_helper.to_array(tables[0]).T * steps
+    restored = numpy_helper.to_array(tables[0]) * steps
     assert np.all(np.abs(restored - numpy_helper.to_array(original)) <= 0.501 * steps)
 
 
@@ -259,6 +305,7 @@ def test_quantize_embedding_gives_an_untied_model_two_tables(tmp_path: Path) -> 
 
     folder = save_bert(tmp_path / "untied", tie_word_embeddings=False)
     quantized = quantize(convert(folder, tmp_path / "fp32", len(TOKENS)), tmp_path / "quantized.onnx")
+    quantized = fuse(quantized, tmp_path / "fused.onnx")
     assert not quantize_embedding(quantized, tmp_path / "two.onnx")
     graph = onnx.load(tmp_path / "two.onnx").graph
     tables = [constant for constant in graph.initializer if sorted(constant.dims) == [32, len(TOKENS)]]

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import json
+import platform
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +12,7 @@ import onnxruntime
 import pytest
 from small_model import SmallGraph
 
+from spladerunner import Expander
 from spladerunner.errors import ModelFilesError, ProviderError
 from spladerunner.session import Session, check_providers
 from spladerunner.tokenizer import TokenBatch
@@ -60,3 +66,24 @@ def test_a_provider_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch:
     path = SmallGraph().save(tmp_path / "doc.onnx")
     with pytest.raises((ProviderError, ModelFilesError), match="CUDAExecutionProvider"):
         Session(path, ["CUDAExecutionProvider", "CPUExecutionProvider"])
+
+
+EMULATOR = shutil.which("qemu-x86_64")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86 has such processors")
+@pytest.mark.skipif(not EMULATOR, reason="needs qemu-x86_64 (Debian's qemu-user) for a processor without VNNI")
+def test_a_processor_without_vnni_is_told_to_be_exact(tmp_path: Path) -> None:
+    """A Haswell, whose products of unsigned and signed bytes saturate at 16 bits, gives the vectors of this one."""
+    code = (
+        "import json\n"
+        "from spladerunner import Expander\n"
+        "from spladerunner.session import products_saturate\n"
+        "expander = Expander(threads=1)\n"
+        "print(json.dumps([products_saturate(), expander.expand('the nuclear reactor')[0]]))\n"
+    )
+    assert EMULATOR
+    command = [EMULATOR, "-cpu", "Haswell", sys.executable, "-c", code]
+    saturates, weights = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert saturates
+    assert weights == pytest.approx(Expander(threads=1).expand("the nuclear reactor")[0], abs=1e-3)

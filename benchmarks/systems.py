@@ -1,0 +1,216 @@
+"""One system, one setting, one process: what the benchmarks start afresh for each measurement.
+
+    PYTHON benchmarks/systems.py JOB    where JOB is JSON; prints a line of JSON
+
+Runs in the environment of the system that it measures, so it imports nothing of this project's but what is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Vector = tuple[Any, Any]
+"""Indices and values."""
+
+Encode = Callable[[Sequence[str]], list[Vector]]
+
+
+def spladerunner(job: dict[str, Any]) -> Encode:
+    """Our own, as installed."""
+    from spladerunner import Expander
+
+    expander = Expander(job["bundle"], job["max_length"], threads=job["threads"])
+    return lambda texts: [(vector.indices, vector.values) for vector in expander.encode(texts)]
+
+
+def fastembed(job: dict[str, Any]) -> Encode:
+    """Its own class for SPLADE, on a local graph."""
+    from fastembed import SparseTextEmbedding
+
+    model = SparseTextEmbedding(
+        "prithivida/Splade_PP_en_v1", specific_model_path=job["fp32"], threads=job.get("threads"), cuda=False
+    )
+    batch, parallel = job["batch"], job.get("parallel")
+    return lambda texts: [
+        (embedding.indices, embedding.values) for embedding in model.embed(texts, batch_size=batch, parallel=parallel)
+    ]
+
+
+def splade_0_1(job: dict[str, Any]) -> Encode:
+    """The predecessor's code."""
+    from spladerunner import Expander
+
+    expander = Expander("Splade_PP_en_v1", job["max_length"], cache_dir=job["splade_0_1"])
+    batch = job["batch"]
+
+    def encode(texts: Sequence[str]) -> list[Vector]:
+        found = []
+        for start in range(0, len(texts), batch):
+            found += expander.expand(list(texts[start : start + batch]))
+        return [(each["indices"], each["values"]) for each in found]
+
+    return encode
+
+
+def sentence_transformers(job: dict[str, Any]) -> Encode:
+    """SparseEncoder with one of its backends."""
+    import torch
+    from sentence_transformers import SparseEncoder
+
+    backend = job["backend"]
+    if backend == "torch":
+        model = SparseEncoder(job["st"], device="cpu")
+    else:
+        files = {"onnx": "onnx/model_qint8_avx512_vnni.onnx", "openvino": "openvino/openvino_model_qint8_quantized.xml"}
+        model = SparseEncoder(job["st"], device="cpu", backend=backend, model_kwargs={"file_name": files[backend]})
+    model.max_seq_length = job["max_length"]
+    batch = job["batch"]
+
+    def encode(texts: Sequence[str]) -> list[Vector]:
+        with torch.inference_mode():
+            rows = model.encode(list(texts), batch_size=batch, show_progress_bar=False).cpu().coalesce()
+        indices, values = rows.indices().numpy(), rows.values().numpy()
+        return [(indices[1][indices[0] == row], values[indices[0] == row]) for row in range(len(texts))]
+
+    return encode
+
+
+def optimum(job: dict[str, Any]) -> Encode:
+    """Dynamic int8 for AVX-512 VNNI, run as the documentation of optimum shows it."""
+    import torch
+    from optimum.onnxruntime import ORTModelForMaskedLM
+    from transformers import AutoTokenizer
+
+    folder = Path(job["optimum"])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = ORTModelForMaskedLM.from_pretrained(folder, file_name="model_quantized.onnx")
+    batch = job["batch"]
+
+    def encode(texts: Sequence[str]) -> list[Vector]:
+        found = []
+        for start in range(0, len(texts), batch):
+            tokens = tokenizer(
+                list(texts[start : start + batch]),
+                padding=True,
+                truncation=True,
+                max_length=job["max_length"],
+                return_tensors="pt",
+            )
+            logits = model(**tokens).logits
+            weights = torch.log1p(torch.relu(logits)) * tokens["attention_mask"].unsqueeze(-1)
+            for row in weights.amax(dim=1).numpy():
+                indices = np.flatnonzero(row)
+                found.append((indices, row[indices]))
+        return found
+
+    return encode
+
+
+def reference(job: dict[str, Any]) -> Encode:
+    """The published formula in torch, float32, one text at a time."""
+    import torch
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(job["checkpoint"])
+    model = AutoModelForMaskedLM.from_pretrained(job["checkpoint"]).eval()
+
+    def encode(texts: Sequence[str]) -> list[Vector]:
+        found = []
+        with torch.inference_mode():
+            for text in texts:
+                tokens = tokenizer(text, truncation=True, max_length=job["max_length"], return_tensors="pt")
+                row = torch.log1p(torch.relu(model(**tokens).logits.amax(dim=1)))[0].numpy()
+                indices = np.flatnonzero(row)
+                found.append((indices, row[indices]))
+        return found
+
+    return encode
+
+
+def matrix_products(job: dict[str, Any]) -> Encode:
+    """What the machine's int8 products can do at most: a large MatMulInteger, in GOP/s."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = job["threads"]
+    session = onnxruntime.InferenceSession(job["product"], options, providers=["CPUExecutionProvider"])
+    size = session.get_inputs()[0].shape[1]
+    given = np.random.default_rng(0).integers(0, 255, (size, size)).astype(np.uint8)
+
+    def encode(texts: Sequence[str]) -> list[Vector]:
+        for _ in texts:
+            session.run(None, {"a": given})
+        return []
+
+    return encode
+
+
+SYSTEMS: dict[str, Callable[[dict[str, Any]], Encode]] = {
+    "spladerunner": spladerunner,
+    "fastembed": fastembed,
+    "splade-0.1": splade_0_1,
+    "sentence-transformers": sentence_transformers,
+    "optimum": optimum,
+    "reference": reference,
+    "matrix products": matrix_products,
+}
+
+
+def main() -> None:
+    """Loads, warms up, encodes each list of texts, and says how long each took and whether the vectors agree."""
+    job = json.loads(sys.argv[1])
+    started = time.perf_counter()
+    encode = SYSTEMS[job["system"]](job)
+    loaded = time.perf_counter() - started
+    lists: dict[str, list[str]] = json.loads(Path(job["texts"]).read_text(encoding="utf-8"))
+    lists = {name: lists[name] for name in job["lists"]}
+    encode(next(iter(lists.values()))[:2])
+    seconds, found = {}, {}
+    for name, texts in lists.items():
+        started = time.perf_counter()
+        found[name] = encode(texts)
+        seconds[name] = time.perf_counter() - started
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    first = found[next(iter(lists))]
+    if job.get("save"):
+        parts = {f"{at}-{part}": vector[n] for at, vector in enumerate(first) for n, part in enumerate("iv")}
+        np.savez(job["save"], **parts)
+    cosines = agreement(first, job["agree"]) if job.get("agree") else []
+    print(
+        json.dumps(
+            {
+                "load_seconds": loaded,
+                "docs_per_second": {name: len(texts) / seconds[name] for name, texts in lists.items()},
+                "peak_mb": peak / 1024,
+                "worst_cosine": min(cosines, default=None),
+                "mean_cosine": float(np.mean(cosines)) if cosines else None,
+            }
+        )
+    )
+
+
+def agreement(vectors: Sequence[Vector], path: str) -> list[float]:
+    """The cosine of each vector with the reference's."""
+    expected = np.load(path)
+    cosines = []
+    for at, (indices, values) in enumerate(vectors):
+        mine = dict(zip(np.asarray(indices).tolist(), np.asarray(values, dtype=np.float64).tolist(), strict=True))
+        other = expected[f"{at}-v"].astype(np.float64)
+        product = sum(
+            mine.get(index, 0.0) * value for index, value in zip(expected[f"{at}-i"].tolist(), other, strict=True)
+        )
+        norms = np.linalg.norm(list(mine.values())) * np.linalg.norm(other)
+        cosines.append(float(product / norms) if norms else float(not mine and not other.size))
+    return cosines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Documents a second of spladerunner and its peers, on the same texts and the same weights.
+
+    python -m benchmarks.throughput SHARED FOLDER [SHAPE...]
+
+For each shape: first a sweep over each system's settings, one run each; then the best of each in turn, five rounds,
+every run in a fresh process. Vectors are compared with the checkpoint's own formula in torch before a time counts.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper, save
+
+from benchmarks.materials import SHAPES, environment, make
+from benchmarks.measure import ROUNDS, keep, machine, median, run, spread, table
+
+LISTS = ("mixed", "short", "typical", "cut at 256")
+AGREES = {"float32": 0.9999, "int8": 0.95}
+"""The least mean cosine with the reference. Random weights leave int8 less room than trained ones."""
+
+
+def systems(folder: Path, shape: str, cores: int) -> dict[str, list[tuple[str, Path, str, dict[str, Any]]]]:
+    """By system: (setting, Python, weight type, job)."""
+    made = folder / f"{shape}-made"
+    own = environment(folder, "spladerunner", str(Path(__file__).resolve().parents[1]))
+    fastembed = environment(folder, "fastembed", "fastembed")
+    splade = environment(folder, "splade", "SPLADERunner==0.1.6")
+    st = environment(folder, "st", "torch==2.13.0", "sentence-transformers[onnx,openvino] datasets<5 huggingface_hub<1")
+    batches = (1, 8, 32)
+    common = {"texts": str(folder / "texts.json"), "lists": LISTS, "max_length": 256}
+
+    def job(system: str, **more: Any) -> dict[str, Any]:
+        return {"system": system, **common, **more}
+
+    def by_batch(python: Path, kind: str, system: str, **more: Any) -> list[tuple[str, Path, str, dict[str, Any]]]:
+        return [(f"batch {batch}", python, kind, job(system, batch=batch, **more)) for batch in batches]
+
+    return {
+        "spladerunner": [
+            (f"{n} threads", own, "int8", job("spladerunner", bundle=str(made / "bundle"), threads=n))
+            for n in range(cores, 0, -1)
+        ],
+        "FastEmbed": [
+            *by_batch(fastembed, "float32", "fastembed", fp32=str(made / "fp32")),
+            (
+                f"batch 1, {cores} processes",
+                fastembed,
+                "float32",
+                job("fastembed", fp32=str(made / "fp32"), batch=1, parallel=cores),
+            ),
+        ],
+        "SPLADERunner 0.1.6": by_batch(splade, "float32", "splade-0.1", splade_0_1=str(made / "splade-0.1")),
+        "sentence-transformers, torch": by_batch(
+            st, "float32", "sentence-transformers", backend="torch", st=str(made / "st")
+        ),
+        "sentence-transformers, ONNX int8": by_batch(
+            st, "int8", "sentence-transformers", backend="onnx", st=str(made / "st")
+        ),
+        "sentence-transformers, OpenVINO int8": by_batch(
+            st, "int8", "sentence-transformers", backend="openvino", st=str(made / "st")
+        ),
+        "optimum and onnxruntime, int8": by_batch(st, "int8", "optimum", optimum=str(made / "optimum")),
+    }
+
+
+def save_product(path: Path, size: int = 2048) -> Path:
+    """A graph with one MatMulInteger of (m, size) and (size, size)."""
+    weights = np.random.default_rng(0).integers(-127, 127, (size, size)).astype(np.int8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["a", "b"], ["c"])],
+        "product",
+        [helper.make_tensor_value_info("a", TensorProto.UINT8, ["m", size])],
+        [helper.make_tensor_value_info("c", TensorProto.INT32, ["m", size])],
+        [numpy_helper.from_array(weights, "b")],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def operations(length: int, layers: int = 12, width: int = 768, vocabulary: int = 30522) -> float:
+    """Multiplications and additions of BERT's products for a text of so many tokens; attention included."""
+    layer = 2 * length * (4 * width**2 + 8 * width**2) + 4 * length**2 * width
+    return layers * layer + 2 * length * (width**2 + width * vocabulary)
+
+
+def measure_shape(folder: Path, shape: str, cores: int) -> dict[str, Any]:
+    """The sweep and the rounds of one shape."""
+    made = folder / f"{shape}-made"
+    every = systems(folder, shape, cores)
+    st = environment(folder, "st")
+    reference = made / "reference.npz"
+    common = {"texts": str(folder / "texts.json"), "lists": ["mixed"], "max_length": 256}
+    failed = run(st, {"system": "reference", **common, "checkpoint": str(folder / shape), "save": str(reference)})
+    assert "failed" not in failed, failed
+    best: dict[str, tuple[str, Path, str, dict[str, Any]]] = {}
+    sweep: dict[str, dict[str, Any]] = {}
+    for system, settings in every.items():
+        sweep[system] = {}
+        for setting, python, kind, job in settings:
+            found = run(python, {**job, "lists": ["mixed"], "agree": str(reference)})
+            if "failed" not in found and found["mean_cosine"] < AGREES[kind]:
+                found["failed"] = f"wrong: mean cosine with the reference {found['mean_cosine']:.3f}"
+            sweep[system][setting] = found
+            print(f"  {shape} {system} {setting}: {found}", flush=True)
+        right = {
+            setting: found["docs_per_second"]["mixed"]
+            for setting, found in sweep[system].items()
+            if "failed" not in found
+        }
+        if right:
+            fastest = max(right, key=lambda setting: right[setting])
+            best[system] = next(entry for entry in settings if entry[0] == fastest)
+    rounds: dict[str, list[dict[str, Any]]] = {system: [] for system in best}
+    for _ in range(ROUNDS):
+        for system, (_, python, _, job) in best.items():
+            rounds[system].append(run(python, {**job, "agree": str(reference)}))
+            print(f"  {shape} {system}: {rounds[system][-1]}", flush=True)
+    return {"sweep": sweep, "best": {system: entry[0] for system, entry in best.items()}, "rounds": rounds}
+
+
+def measure_share(folder: Path, cores: int) -> dict[str, Any]:
+    """BERT-base at 128 tokens against a large MatMulInteger, in turn."""
+    own = environment(folder, "spladerunner")
+    product = save_product(folder / "product.onnx")
+    common = {"texts": str(folder / "texts.json"), "lists": ["cut at 256"]}
+    bundle = str(folder / "bert-base-made" / "bundle")
+    peaks, speeds = [], []
+    for _ in range(ROUNDS):
+        found = run(own, {"system": "matrix products", **common, "product": str(product), "threads": cores})
+        peaks.append(found["docs_per_second"]["cut at 256"] * 2 * 2048**3)
+        found = run(own, {"system": "spladerunner", **common, "bundle": bundle, "threads": cores, "max_length": 128})
+        speeds.append(found["docs_per_second"]["cut at 256"] * operations(128))
+    return {"peak": peaks, "speed": speeds}
+
+
+def print_shape(shape: str, result: dict[str, Any]) -> None:
+    """The tables of one shape."""
+    rows = []
+    own = median([found["docs_per_second"]["mixed"] for found in result["rounds"]["spladerunner"]])
+    for system, settings in result["sweep"].items():
+        if system not in result["best"]:
+            why = "; ".join(sorted({found["failed"] for found in settings.values()}))
+            rows.append([system, "", *[""] * len(LISTS), "", "", "", why])
+            continue
+        rounds = result["rounds"][system]
+        speeds = [found["docs_per_second"]["mixed"] for found in rounds]
+        others = [median([found["docs_per_second"][name] for found in rounds]) for name in LISTS[1:]]
+        rows.append(
+            [
+                system,
+                result["best"][system],
+                f"{median(speeds):.1f}",
+                *[f"{speed:.1f}" for speed in others],
+                f"{own / median(speeds):.1f}",
+                f"{spread(speeds):.0%}",
+                f"{median([found['peak_mb'] for found in rounds]):.0f}",
+                f"{rounds[0]['mean_cosine']:.4f}",
+            ]
+        )
+    head = ["system", "best setting", *LISTS, "spladerunner is × faster, mixed", "spread", "peak MB", "mean cosine"]
+    print(f"\n### {shape}\n\n{table(head, rows)}\n")
+    settings = sorted({setting for found in result["sweep"].values() for setting in found})
+    sweep = [[system, *[cell(found.get(setting)) for setting in settings]] for system, found in result["sweep"].items()]
+    print(table(["documents a second, one run of each setting", *settings], sweep))
+
+
+def cell(found: dict[str, Any] | None) -> str:
+    """A cell of the sweep."""
+    if found is None:
+        return ""
+    return found["failed"] if "failed" in found else f"{found['docs_per_second']['mixed']:.1f}"
+
+
+def main() -> None:
+    """Measures, keeps and prints."""
+    import subprocess
+
+    from spladerunner.cores import available_cores
+
+    shared, folder = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
+    shapes = sys.argv[3:] or SHAPES
+    make(shared, folder, shapes)
+    cores = available_cores()
+    systems(folder, shapes[0], cores)  # makes the environments
+    for shape in shapes:
+        command = [environment(folder, "st"), Path(__file__).with_name("make_st.py"), folder / shape]
+        subprocess.run([*command, folder / f"{shape}-made", folder / "texts.json"], check=False, capture_output=True)
+    print(machine())
+    for shape in shapes:
+        result = measure_shape(folder, shape, cores)
+        keep(f"throughput {shape}", result)
+        print_shape(shape, result)
+    if "bert-base" in shapes:
+        share = measure_share(folder, cores)
+        keep("share of the machine's int8 products", share)
+        peak, speed = median(share["peak"]), median(share["speed"])
+        print(
+            f"\nBERT-base at 128 tokens: {speed / 1e9:.0f} of {peak / 1e9:.0f} GOP/s, {speed / peak:.0%} of what a "
+            f"MatMulInteger of 2048 × 2048 × 2048 reaches (spread {spread(share['speed']):.0%} and "
+            f"{spread(share['peak']):.0%})"
+        )
+
+
+if __name__ == "__main__":
+    main()
