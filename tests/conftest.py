@@ -13,6 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The engines have an environment of their own (make engines): they are collected only where asked for."""
+    asked_for = any("engines" in argument for argument in config.args)
+    return True if collection_path.name == "engines" and not asked_for else None
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of trained checkpoints and judged collections. CI has it, so CI must not skip."""
