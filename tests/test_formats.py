@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import scipy.sparse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spladerunner import Expander, SparseVector, formats
+from spladerunner import Expander, MissingExtraError, SparseVector, formats
+from spladerunner.formats import ciff
 from spladerunner.formats.by_index import NOWHERE
 from spladerunner.formats.by_token import LEAST_FEATURE
 from spladerunner.vocabulary import Vocabulary
@@ -122,8 +125,15 @@ def test_anserini_documents_come_back_rounded(name: str, vector: SparseVector) -
 @given(vectors)
 def test_anserini_topics_repeat_each_token_by_its_impact(vector: SparseVector) -> None:
     line, quantized = formats.anserini_topic("q1", vector, VOCABULARY, 10), formats.impacts(vector, 10)
-    assert line.startswith("q1\t") and len(line.split()) == 1 + quantized.impacts.sum()
+    assert line.startswith("q1\t") and len(line.split()) == 1 + max(quantized.impacts.sum(), 1)
     assert formats.from_anserini_topic(line, VOCABULARY, 10) == ("q1", formats.from_impacts(quantized))
+
+
+def test_a_topic_without_a_token_gets_a_term_that_is_no_tokens() -> None:
+    assert formats.anserini_topic("q1", SparseVector([], []), VOCABULARY) == "q1\t%"
+    percent = SparseVector([WORDS.index("%")], [0.01])
+    assert formats.anserini_topic("q1", percent, VOCABULARY) == "q1\t%25"
+    assert formats.from_anserini_topic("q1\t%", VOCABULARY) == ("q1", SparseVector([], []))
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a\tb"])
@@ -350,3 +360,23 @@ def test_no_format_warns_of_a_real_vector(expander: Expander) -> None:
         warnings.simplefilter("error")
         for line in formats.FORMATS.values():
             line("1", *expander.encode("The U.S. spent 3.5 % of it"), expander.vocabulary)
+
+
+# Extras
+
+
+def test_the_formats_load_nothing_heavy() -> None:
+    code = "import sys; from spladerunner import formats; print({'scipy', 'google.protobuf'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    ciff._protobuf.cache_clear()
+    with pytest.raises(MissingExtraError, match=r"pip install 'spladerunner\[formats\]'"):
+        formats.csr([], SIZE)
+    with pytest.raises(MissingExtraError, match=r"pip install 'spladerunner\[formats\]'"):
+        formats.write_ciff(tmp_path / "x.ciff", [], VOCABULARY)
+    assert list(tmp_path.iterdir()) == []

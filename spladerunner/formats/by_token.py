@@ -23,10 +23,11 @@ LONGEST_SEISMIC_TOKEN = 100
 def elasticsearch(vector: SparseVector, vocabulary: Vocabulary) -> dict[str, float]:
     """The value of a `sparse_vector` or `rank_features` field: {feature: weight}, heaviest first.
 
-    A feature is the token, but for "." and "%", which are percent-encoded ("U.S" is "U%2ES"): rank_features refuses a
-    dot, and sparse_vector did before 8.16 (elastic/elasticsearch#109118, #111981). Both are Lucene FeatureFields, whose
-    values must be positive, normal floats, and of which 9 significant bits are kept (an error of at most 2^-8); what is
-    too light is dropped, with a warning that says how many.
+    A feature is the token, but for "." and "%", which are percent-encoded ("U.S" is "U%2ES"). sparse_vector refused a
+    dot at first (elastic/elasticsearch#109118, lifted in #111981), and a rank_feature query takes what follows the last
+    dot of its field for the feature (RankFeatureQueryBuilder.doToQuery).
+    Both fields are Lucene FeatureFields, whose values must be positive, normal floats, and of which 9 significant bits
+    are kept (an error of at most 2^-8); what is too light is dropped, with a warning that says how many.
     Raises ValueError at a negative weight.
     """
     return _features(vector, vocabulary, "Elasticsearch")

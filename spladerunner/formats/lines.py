@@ -20,7 +20,7 @@ def _json(record: dict[str, Any]) -> str:
 
 
 def tokens_line(name: str, vector: SparseVector, vocabulary: Vocabulary) -> str:
-    """{"id", "vector": {token: weight}}, heaviest first; bm25s, sentence-transformers and scripts read this."""
+    """{"id", "vector": {token: weight}}, heaviest first."""
     return _json({"id": name, "vector": plain.tokens(vector, vocabulary)})
 
 

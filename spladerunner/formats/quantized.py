@@ -27,6 +27,9 @@ MOST_QUERY_TOKENS = 1024
 LONGEST_TERM = 255
 """Lucene's WhitespaceTokenizer cuts a longer term in two (StandardAnalyzer.DEFAULT_MAX_TOKEN_LENGTH)."""
 
+NO_TERM = "%"
+"""A term that no document has, since "%" is always encoded: Anserini refuses topics of which one has no term."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Impacts:
@@ -102,13 +105,15 @@ def anserini_topic(query_id: str, vector: SparseVector, vocabulary: Vocabulary, 
     """A query of Anserini's and Pyserini's TSV topics: id, tab, and each token as often as its impact says.
 
     Search with `-topicReader TsvString -impact -pretokenized`. Beyond 1,024 tokens, which is as many as Lucene takes,
-    the heaviest are kept, with a warning. Raises ValueError at white space in the id, and as anserini does.
+    the heaviest are kept, with a warning; a query without a token gets one term that no document has.
+    Raises ValueError at white space in the id, and as anserini does.
     """
     if not query_id or re.search(r"\s", query_id):
         raise ValueError(f"the topic id {query_id!r} is empty or has white space in it, which ends an id in TSV topics")
     kept = heaviest(vector, MOST_QUERY_TOKENS, "a Lucene query")
     weights = anserini(query_id, kept, vocabulary, scale)["vector"]
-    return query_id + "\t" + " ".join(term for term, impact in weights.items() for _ in range(impact))
+    terms = " ".join(term for term, impact in weights.items() for _ in range(impact))
+    return f"{query_id}\t{terms or NO_TERM}"
 
 
 def from_anserini_topic(line: str, vocabulary: Vocabulary, scale: float = SCALE) -> tuple[str, SparseVector]:
@@ -117,6 +122,7 @@ def from_anserini_topic(line: str, vocabulary: Vocabulary, scale: float = SCALE)
     counts: dict[str, int] = {}
     for term in terms.split():
         counts[term] = counts.get(term, 0) + 1
+    counts.pop(NO_TERM, None)
     return from_anserini({"id": query_id, "vector": counts}, vocabulary, scale)
 
 

@@ -113,11 +113,8 @@ class Lucene(StandIn):
             fields = {}
             for name, value in source.items():
                 assert self.types[name] in ("sparse_vector", "rank_features")
-                for feature in value:
-                    if "." in feature:
-                        raise RefusedError(
-                            f"[{self.types[name]}] fields do not support dots in feature names: {feature}"
-                        )
+                if self.types[name] == "sparse_vector" and (dotted := [feature for feature in value if "." in feature]):
+                    raise RefusedError(f"[sparse_vector] fields do not support dots in feature names: {dotted}")
                 fields[name] = {feature: feature_field(weight) for feature, weight in value.items()}
             self.documents[about["_id"]] = fields
             items.append({operation: {**about, "status": 201}})
@@ -134,8 +131,8 @@ class Lucene(StandIn):
         else:
             clauses = [clause["rank_feature"] for clause in body["should"]]
             assert all(clause["linear"] == {} for clause in clauses)
-            (field,) = {clause["field"].split(".", 1)[0] for clause in clauses}
-            weights = {clause["field"].split(".", 1)[1]: clause["boost"] for clause in clauses}
+            (field,) = {clause["field"].rpartition(".")[0] for clause in clauses}
+            weights = {clause["field"].rpartition(".")[2]: clause["boost"] for clause in clauses}
         assert kind == "sparse_vector" or self.types[field] == "rank_features"
         if len(weights) > MOST_CLAUSES:
             raise RefusedError(f"maxClauseCount is set to {MOST_CLAUSES}")
