@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from spladerunner import Expander, MissingExtraError, SparseVector, formats
 from spladerunner.formats import ciff
-from spladerunner.formats.by_index import NOWHERE
 from spladerunner.formats.by_token import LEAST_FEATURE
 from spladerunner.vocabulary import Vocabulary
 
@@ -56,6 +55,7 @@ def test_inverses_give_the_same_vector_bit_for_bit_also_through_json(vector: Spa
     assert formats.from_features(through_json(formats.elasticsearch(vector, VOCABULARY)), VOCABULARY) == vector
     assert formats.from_features(through_json(formats.opensearch(vector, VOCABULARY)), VOCABULARY) == vector
     assert formats.from_milvus(formats.milvus(vector)) == vector
+    assert formats.from_milvus(formats.milvus_query(vector)) == vector
     assert formats.from_milvus(through_json(formats.milvus(vector))) == vector
     assert formats.from_pgvector(formats.pgvector(vector, SIZE)) == vector
     assert formats.from_vespa(through_json(formats.vespa(vector, VOCABULARY)), VOCABULARY) == vector
@@ -187,8 +187,10 @@ def test_negative_weights_are_refused_where_the_engine_refuses_them(refusing: An
 @pytest.mark.parametrize("vector", [SparseVector([], []), SparseVector([3], [0.0])])
 def test_an_empty_row_of_milvus_is_not_empty_and_meets_no_query(vector: SparseVector) -> None:
     row = formats.milvus(vector)
-    assert row == {NOWHERE: 1.0} and np.iinfo(np.int32).max < NOWHERE
-    assert formats.from_milvus(row) == SparseVector([], [])
+    query = formats.milvus_query(vector)
+    assert len(row) == len(query) == 1 and not row.keys() & query.keys()
+    assert min(*row, *query) > np.iinfo(np.int32).max and max(*row, *query) < 2**32 - 1
+    assert formats.from_milvus(row) == formats.from_milvus(query) == SparseVector([], [])
 
 
 @pytest.mark.parametrize("most", [0, 3, 16_000])
@@ -227,6 +229,11 @@ def test_queries_of_lucene_keep_1024_tokens_and_say_so() -> None:
     ):
         with pytest.warns(UserWarning, match="of 1030, the 6 lightest are dropped"):
             assert len(query()) == 1024
+
+
+def test_an_empty_query_matches_nothing_where_no_clauses_would_match_everything() -> None:
+    for ask in (formats.elasticsearch_query, formats.rank_features_query, formats.opensearch_query):
+        assert ask(SparseVector([], []), VOCABULARY, "f") == {"match_none": {}}
 
 
 def test_weights_are_the_shortest_decimals() -> None:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from spladerunner.formats.plain import IndicesAndValues, decimals, heaviest, indices, positive
 from spladerunner.vector import SparseVector
 
-NOWHERE = 2**32 - 2
-"""The largest index that Milvus takes (pymilvus: "must be positive and less than 2^32-1"); no token is there."""
+NOWHERE, NOWHERE_ELSE = 2**32 - 2, 2**32 - 3
+"""The largest indices that Milvus takes (pymilvus: "must be positive and less than 2^32-1"); no token is there."""
 MOST_STORED = 16_000
 MOST_IN_HNSW = 1_000
 """pgvector 0.8: "sparsevec cannot have more than 16000 non-zero elements", and 1,000 "for hnsw index"."""
@@ -33,23 +33,24 @@ def qdrant_id(document_id: str) -> str:
 
 
 def milvus(vector: SparseVector) -> dict[int, float]:
-    """The value of a SPARSE_FLOAT_VECTOR field, or of a query: {index: weight}.
+    """The value of a SPARSE_FLOAT_VECTOR field: {index: weight}.
 
-    Milvus refuses an empty row (milvus-io/milvus#32972), so an empty vector gets one weight at an index where no token
-    is: it is stored, and found by no query, as an empty vector should. Raises ValueError at a negative weight, which
-    Milvus refuses too.
+    Milvus before 2.4.12 and Milvus Lite refuse an empty row (milvus-io/milvus#32972), so an empty vector gets one
+    weight at an index where no token is: it is stored, and found by no query. Raises ValueError at a negative weight,
+    which Milvus refuses too.
     """
-    stored = positive(vector, "Milvus")
-    if not len(stored):
-        return {NOWHERE: 1.0}
-    return dict(zip(stored.indices.tolist(), decimals(stored.values), strict=True))
+    return _row(vector, NOWHERE)
+
+
+def milvus_query(vector: SparseVector) -> dict[int, float]:
+    """What `MilvusClient.search` takes, as milvus gives it, but that an empty query does not find empty documents."""
+    return _row(vector, NOWHERE_ELSE)
 
 
 def from_milvus(row: Mapping[int, float] | Mapping[str, float]) -> SparseVector:
-    """The inverse of milvus, also for a row whose indices JSON has made strings."""
+    """The inverse of milvus and milvus_query, also for a row whose indices JSON has made strings."""
     weight_at = {int(index): weight for index, weight in row.items()}
-    weight_at.pop(NOWHERE, None)
-    kept = sorted(weight_at)
+    kept = sorted(weight_at.keys() - {NOWHERE, NOWHERE_ELSE})
     return SparseVector(kept, [weight_at[index] for index in kept])
 
 
@@ -76,3 +77,10 @@ def from_pgvector(text: str) -> SparseVector:
         raise ValueError(f"{text[:80]!r} is no sparsevec, as {{1:0.5,7:2}}/30522")
     weights = [entry.split(":") for entry in match[1].split(",")] if match[1] else []
     return SparseVector([int(index) - 1 for index, _ in weights], [float(weight) for _, weight in weights])
+
+
+def _row(vector: SparseVector, index_if_empty: int) -> dict[int, float]:
+    stored = positive(vector, "Milvus")
+    if not len(stored):
+        return {index_if_empty: 1.0}
+    return dict(zip(stored.indices.tolist(), decimals(stored.values), strict=True))

@@ -19,6 +19,9 @@ LEAST_FEATURE = float(np.finfo(np.float32).tiny)
 LONGEST_SEISMIC_TOKEN = 100
 """Seismic keeps tokens in NumPy arrays of this many characters (seismic.get_seismic_string() of 0.5)."""
 
+_NONE: dict[str, Any] = {"match_none": {}}
+"""What an empty query becomes: a Boolean query without clauses would match everything."""
+
 
 def elasticsearch(vector: SparseVector, vocabulary: Vocabulary) -> dict[str, float]:
     """The value of a `sparse_vector` or `rank_features` field: {feature: weight}, heaviest first.
@@ -47,23 +50,23 @@ def elasticsearch_query(vector: SparseVector, vocabulary: Vocabulary, field: str
     """A query of a sparse_vector field: the dot product, without the pruning that Elasticsearch does by default.
 
     Beyond 1,024 tokens, which is as many clauses as Lucene takes unless told otherwise, the heaviest are kept, with a
-    warning.
+    warning. An empty vector finds nothing.
     """
     weights = elasticsearch(heaviest(vector, MOST_QUERY_TOKENS, "a Lucene query"), vocabulary)
-    return {"sparse_vector": {"field": field, "query_vector": weights, "prune": False}}
+    return {"sparse_vector": {"field": field, "query_vector": weights, "prune": False}} if weights else _NONE
 
 
 def rank_features_query(vector: SparseVector, vocabulary: Vocabulary, field: str) -> dict[str, Any]:
-    """A query of a rank_features field, in Elasticsearch: the dot product, as one linear clause for each feature.
+    """A query of a rank_features field: the dot product, as one linear clause for each feature.
 
-    Limited as elasticsearch_query is.
+    For Elasticsearch and OpenSearch; limited as elasticsearch_query is.
     """
     weights = elasticsearch(heaviest(vector, MOST_QUERY_TOKENS, "a Lucene query"), vocabulary)
     clauses = [
         {"rank_feature": {"field": f"{field}.{feature}", "linear": {}, "boost": weight}}
         for feature, weight in weights.items()
     ]
-    return {"bool": {"should": clauses}}
+    return {"bool": {"should": clauses}} if clauses else _NONE
 
 
 def opensearch_query(vector: SparseVector, vocabulary: Vocabulary, field: str) -> dict[str, Any]:
@@ -72,7 +75,7 @@ def opensearch_query(vector: SparseVector, vocabulary: Vocabulary, field: str) -
     Limited as elasticsearch_query is.
     """
     weights = opensearch(heaviest(vector, MOST_QUERY_TOKENS, "a Lucene query"), vocabulary)
-    return {"neural_sparse": {field: {"query_tokens": weights}}}
+    return {"neural_sparse": {field: {"query_tokens": weights}}} if weights else _NONE
 
 
 def vespa(vector: SparseVector, vocabulary: Vocabulary) -> dict[str, dict[str, float]]:

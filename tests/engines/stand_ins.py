@@ -122,7 +122,9 @@ class Lucene(StandIn):
 
     def search(self, query: dict[str, Any], size: int) -> dict[str, Any]:
         ((kind, body),) = query.items()
-        if kind == "sparse_vector":
+        if kind == "match_none":
+            field, weights = next(iter(self.types)), {}
+        elif kind == "sparse_vector":
             field, weights = body["field"], body["query_vector"]
             assert body["prune"] is False and self.types[field] == kind
         elif kind == "neural_sparse":
@@ -133,7 +135,7 @@ class Lucene(StandIn):
             assert all(clause["linear"] == {} for clause in clauses)
             (field,) = {clause["field"].rpartition(".")[0] for clause in clauses}
             weights = {clause["field"].rpartition(".")[2]: clause["boost"] for clause in clauses}
-        assert kind == "sparse_vector" or self.types[field] == "rank_features"
+        assert kind in ("sparse_vector", "match_none") or self.types[field] == "rank_features"
         if len(weights) > MOST_CLAUSES:
             raise RefusedError(f"maxClauseCount is set to {MOST_CLAUSES}")
         scores = {

@@ -98,6 +98,9 @@ def test_tokens_with_dots_are_found(kind: str, client: Elasticsearch) -> None:
         asked = QUERIES[kind](SparseVector([at], [1.0]), vocabulary, "vector")
         hits = client.search(index="docs", query=asked)["hits"]["hits"]
         assert [(hit["_id"], hit["_score"]) for hit in hits] == [expected]
+    nothing = QUERIES[kind](SparseVector([], []), vocabulary, "vector")
+    assert isinstance(Q(nothing), query.MatchNone)
+    assert client.search(index="docs", query=nothing)["hits"]["hits"] == []
 
 
 @pytest.mark.parametrize("refused", [{"u.s": 1.0}, {"a": 0.0}, {"a": -1.0}, {"a": 1e-40}])

@@ -25,7 +25,7 @@ def client(tmp_path: Path) -> Iterator[MilvusClient]:
 
 
 def search(client: MilvusClient, *queries: SparseVector) -> list[list[tuple[str, float]]]:
-    found = client.search("docs", data=list(map(formats.milvus, queries)), anns_field="vector", limit=TOP)
+    found = client.search("docs", data=list(map(formats.milvus_query, queries)), anns_field="vector", limit=TOP)
     return [[(hit["id"], hit["distance"]) for hit in hits] for hits in found]
 
 
@@ -47,7 +47,7 @@ def test_an_empty_row_is_refused_and_ours_is_stored_and_not_found(scifact: SciFa
     line = formats.FORMATS["milvus"]
     for name, vector in [("empty", SparseVector([], [])), ("full", SparseVector([1, 7], [1.0, 0.1]))]:
         client.insert("docs", [json.loads(line(name, vector, scifact.vocabulary))])
-    assert search(client, SparseVector([1], [2.0])) == [[("full", 2.0)]]
+    assert search(client, SparseVector([1], [2.0]), SparseVector([], [])) == [[("full", 2.0)], []]
     stored = {row["id"]: row["vector"] for row in client.query("docs", filter="id != ''", output_fields=["vector"])}
     assert formats.from_milvus(stored["empty"]) == SparseVector([], [])
     assert formats.from_milvus(stored["full"]) == SparseVector([1, 7], [1.0, 0.1])
