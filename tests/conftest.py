@@ -15,8 +15,10 @@ SHARED = ROOT.parent / "shared"
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """The engines have an environment of their own (make engines): they are collected only where asked for."""
-    asked_for = any("engines" in argument for argument in config.args)
-    return True if collection_path.name == "engines" and not asked_for else None
+    if collection_path != ROOT / "tests" / "engines":
+        return None
+    asked_for = (config.invocation_params.dir / argument.split("::")[0] for argument in config.args)
+    return None if any(collection_path in (path, *path.parents) for path in asked_for) else True
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,6 @@ LEAST_FEATURE = float(np.finfo(np.float32).tiny)
 LONGEST_SEISMIC_TOKEN = 100
 """Seismic keeps tokens in NumPy arrays of this many characters (seismic.get_seismic_string() of 0.5)."""
 
-_NONE: dict[str, Any] = {"match_none": {}}
-"""What an empty query becomes: a Boolean query without clauses would match everything."""
-
 
 def elasticsearch(vector: SparseVector, vocabulary: Vocabulary) -> dict[str, float]:
     """The value of a `sparse_vector` or `rank_features` field: {feature: weight}, heaviest first.
@@ -53,7 +50,7 @@ def elasticsearch_query(vector: SparseVector, vocabulary: Vocabulary, field: str
     warning. An empty vector finds nothing.
     """
     weights = elasticsearch(heaviest(vector, MOST_QUERY_TOKENS, "a Lucene query"), vocabulary)
-    return {"sparse_vector": {"field": field, "query_vector": weights, "prune": False}} if weights else _NONE
+    return {"sparse_vector": {"field": field, "query_vector": weights, "prune": False}} if weights else _nothing()
 
 
 def rank_features_query(vector: SparseVector, vocabulary: Vocabulary, field: str) -> dict[str, Any]:
@@ -66,7 +63,7 @@ def rank_features_query(vector: SparseVector, vocabulary: Vocabulary, field: str
         {"rank_feature": {"field": f"{field}.{feature}", "linear": {}, "boost": weight}}
         for feature, weight in weights.items()
     ]
-    return {"bool": {"should": clauses}} if clauses else _NONE
+    return {"bool": {"should": clauses}} if clauses else _nothing()
 
 
 def opensearch_query(vector: SparseVector, vocabulary: Vocabulary, field: str) -> dict[str, Any]:
@@ -75,7 +72,7 @@ def opensearch_query(vector: SparseVector, vocabulary: Vocabulary, field: str) -
     Limited as elasticsearch_query is.
     """
     weights = opensearch(heaviest(vector, MOST_QUERY_TOKENS, "a Lucene query"), vocabulary)
-    return {"neural_sparse": {field: {"query_tokens": weights}}} if weights else _NONE
+    return {"neural_sparse": {field: {"query_tokens": weights}}} if weights else _nothing()
 
 
 def vespa(vector: SparseVector, vocabulary: Vocabulary) -> dict[str, dict[str, float]]:
@@ -114,3 +111,8 @@ def _features(vector: SparseVector, vocabulary: Vocabulary, engine: str) -> dict
             stacklevel=3,
         )
     return {percent_encoded(token, "."): weight for token, weight in tokens(normal, vocabulary).items()}
+
+
+def _nothing() -> dict[str, Any]:
+    """What an empty query becomes: a Boolean query without clauses would match everything."""
+    return {"match_none": {}}
