@@ -12,7 +12,7 @@ TEST := .venv-test
 # The export holds huggingface_hub below 1 in the environment of the tests; the runtime works with its successors too.
 HUBS := .venv-hub-1 .venv-hub-2
 ENGINES := .venv-engines
-SOURCES := pyproject.toml README.md $(wildcard spladerunner/*.py export/* models/* models/*/*)
+SOURCES := pyproject.toml README.md $(wildcard spladerunner/*.py spladerunner/*/*.py export/* models/* models/*/*)
 
 SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.
 QUESTION := who built the nuclear bomb
