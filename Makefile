@@ -1,5 +1,6 @@
 # make run      the embedded pair at work, in an environment with the runtime alone
 # make test     lint, types and tests, in an environment with what the tests and the export need
+# make engines  vectors in real search engines, in an environment with those
 # make models   the embedded bundle again, from its checkpoints
 # make quality  nDCG@10 of the embedded bundle, its checkpoints and BM25
 # make picture  docs/expansion.svg again
@@ -10,12 +11,13 @@ RUN := .venv
 TEST := .venv-test
 # The export holds huggingface_hub below 1 in the environment of the tests; the runtime works with its successors too.
 HUBS := .venv-hub-1 .venv-hub-2
-SOURCES := pyproject.toml README.md $(wildcard spladerunner/*.py export/* models/* models/*/*)
+ENGINES := .venv-engines
+SOURCES := pyproject.toml README.md $(wildcard spladerunner/*.py spladerunner/*/*.py export/* models/* models/*/*)
 
 SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.
 QUESTION := who built the nuclear bomb
 
-.PHONY: run test models quality picture clean
+.PHONY: run test engines models quality picture clean
 
 run: $(RUN)/installed
 	@$(RUN)/bin/spladerunner expand --top 12 "$(SENTENCE)"
@@ -28,6 +30,9 @@ test: $(TEST)/installed $(HUBS:=/installed)
 	$(TEST)/bin/mypy
 	$(TEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
 	for hub in $(HUBS); do $$hub/bin/python -m pytest --numprocesses 2 tests/test_hub.py || exit 1; done
+
+engines: $(ENGINES)/installed
+	$(ENGINES)/bin/python -m pytest tests/engines
 
 models: $(TEST)/installed
 	rm -rf models/tiny-en
@@ -58,5 +63,11 @@ $(TEST)/installed: pyproject.toml
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --editable . pytest pytest-xdist onnx "huggingface_hub==$*.*"
 	@touch $@
 
+$(ENGINES)/installed: pyproject.toml $(wildcard tests/engines/*.txt)
+	$(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check --editable ".[formats]" -r tests/engines/requirements.txt
+	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/engines/requirements-alone.txt
+	@touch $@
+
 clean:
-	rm -rf $(RUN) $(TEST) $(HUBS) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(RUN) $(TEST) $(HUBS) $(ENGINES) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

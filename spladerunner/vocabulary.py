@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,23 @@ class Vocabulary:
             tokens[index]: weight
             for index, weight in zip(vector.indices[order].tolist(), vector.values[order].tolist(), strict=True)
         }
+
+    def vector(self, weights: Mapping[str, float]) -> SparseVector:
+        """The inverse of `weights`. Raises ValueError at a token that is not in the vocabulary."""
+        weight_at = {self.position(token): weight for token, weight in weights.items()}
+        indices = sorted(weight_at)
+        return SparseVector(indices, [weight_at[index] for index in indices])
+
+    def position(self, token: str) -> int:
+        """Where the token is. Raises ValueError where it is not in the vocabulary."""
+        try:
+            return self._position_of[token]
+        except KeyError:
+            raise ValueError(f"{token!r} is no token of this vocabulary: the weights are another model's") from None
+
+    @cached_property
+    def _position_of(self) -> dict[str, int]:
+        return {token: position for position, token in enumerate(self.tokens) if token}
 
 
 def _readable(tokens: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from tokenizers import decoders, pre_tokenizers
 
 from spladerunner import SparseVector
@@ -47,3 +48,12 @@ def test_byte_level_tokens_are_spelled_as_the_text_that_they_stand_for() -> None
 def test_two_byte_level_tokens_never_get_one_spelling() -> None:
     vocabulary = Vocabulary(["Ġa", "▁a", "a"], [], byte_level=True)
     assert vocabulary.tokens == ["Ġa", "▁a", "a"]
+
+
+def test_a_vector_comes_back_from_its_weights() -> None:
+    vocabulary = Vocabulary(["[CLS]", "river", "bank"], [0])
+    vector = SparseVector([1, 2], [0.1, 2.0])
+    assert vocabulary.vector(vocabulary.weights(vector)) == vector
+    assert vocabulary.vector({}) == SparseVector([], [])
+    with pytest.raises(ValueError, match="'mud' is no token"):
+        vocabulary.vector({"mud": 1.0})

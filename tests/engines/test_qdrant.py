@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from qdrant_client import QdrantClient, models
+from scifact import TOP, SciFact, assert_same_top
+
+from spladerunner import SparseVector, formats
+
+
+@pytest.fixture
+def client() -> QdrantClient:
+    client = QdrantClient(":memory:")
+    client.create_collection("docs", vectors_config={}, sparse_vectors_config={"splade": models.SparseVectorParams()})
+    return client
+
+
+def search(client: QdrantClient, query: SparseVector) -> list[tuple[str, float]]:
+    vector = models.SparseVector(**formats.qdrant(query))
+    found = client.query_points("docs", query=vector, using="splade", limit=TOP)
+    return [(point.payload["id"], point.score) for point in found.points]
+
+
+def test_the_page_runs_as_it_stands(run_page) -> None:
+    run_page("qdrant")
+
+
+def test_scifacts_top_10_is_exact(scifact: SciFact, client: QdrantClient) -> None:
+    line = formats.FORMATS["qdrant"]
+    points = [
+        models.PointStruct(**json.loads(line(name, vector, scifact.vocabulary)))
+        for name, vector in scifact.documents.items()
+    ]
+    client.upsert("docs", points)
+    found = {name: search(client, query) for name, query in scifact.queries.items()}
+    assert_same_top(found, scifact, scifact.exact_scores())
+
+
+def test_an_empty_vector_is_stored_and_not_found(scifact: SciFact, client: QdrantClient) -> None:
+    line = formats.FORMATS["qdrant"]("empty", SparseVector([], []), scifact.vocabulary)
+    client.upsert("docs", [models.PointStruct(**json.loads(line))])
+    assert client.count("docs").count == 1
+    assert search(client, SparseVector([1], [1.0])) == []
+    assert search(client, SparseVector([], [])) == []
