@@ -76,10 +76,11 @@ def scatter(points: Sequence[Point], x_text: Callable[[float], str], y_name: str
         x, y = place(point)
         says = f"{point.name}: {y_name} {point.y:.3f}, {x_text(point.x)}"
         kind = "bm25" if point.colour is None else f"c{point.colour}"
+        at = f'style="left:{x:.2f}%;bottom:{y:.2f}%"'
         dots.append(
-            f'<span class="dot {kind}" style="left:{x:.2f}%;bottom:{y:.2f}%" tabindex="0" role="img" '
-            f'aria-label="{escape(says)}"><span class="name {side}" aria-hidden="true">{escape(point.label)}</span>'
-            f'</span><span class="says" aria-hidden="true">{escape(says)}</span>'
+            f'<span class="dot {kind}" {at} tabindex="0" role="img" aria-label="{escape(says)}"></span>'
+            f'<span class="says" aria-hidden="true">{escape(says)}</span>'
+            f'<span class="name {side}" {at} aria-hidden="true">{escape(point.label)}</span>'
         )
     grid = "".join(
         f'<line class="grid" x1="0" x2="100" y1="{y:.2f}" y2="{y:.2f}"/>'
@@ -164,7 +165,7 @@ def _label_sides(dots: Sequence[tuple[float, float, str]]) -> list[str]:
             "right": _Box(x + 9, y - 8, x + 9 + long, y + 8),
             "left": _Box(x - 9 - long, y - 8, x - 9, y + 8),
         }
-        inside = _Box(0, 0, width, height + 20)
+        inside = _Box(0, -8, width, height + 20)
         fitting = [
             side
             for side, box in boxes.items()

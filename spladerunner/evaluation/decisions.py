@@ -81,7 +81,8 @@ def decisions(evaluation: Evaluation, expander: Expander, most: int = MOST) -> l
     differences = model_scores - bm25_scores
     order = np.argsort(-differences, kind="stable")
     wins = [at for at in order if differences[at] > 0][:most]
-    losses = [at for at in order if differences[at] < 0][-most:]
+    losses = [at for at in order if differences[at] < 0]
+    losses = losses[max(len(losses) - most, 0) :]
     queries, ids = list(collection.queries), list(collection.documents)
     chosen: list[tuple[int, int, int | None]] = []
     for at in (*wins, *losses):
