@@ -60,7 +60,7 @@ $(TEST)/installed: pyproject.toml
 
 # Debian's packages where there is no browser yet and they may be installed; the tests say what is missing.
 $(BROWSER)/installed: pyproject.toml
-	@command -v chromium chromedriver >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
+	-@{ command -v chromium && command -v chromedriver; } >/dev/null || test "$$(id -u)" != 0 || \
 		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium chromium-driver; }
 	$(PYTHON) -m venv $(BROWSER)
 	$(BROWSER)/bin/pip install --quiet --disable-pip-version-check --editable ".[eval]" onnx pytest selenium

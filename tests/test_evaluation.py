@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -145,7 +146,7 @@ def test_the_table_and_the_notes_say_what_the_figures_are(evaluation: Evaluation
         "k1 0.9",
     ):
         assert words in table
-    assert "1 queries find nothing by BM25: they count as 0 (trec_eval -c)" in evaluation.warnings
+    assert "queries that find nothing by BM25, counted as 0 (as by trec_eval -c): 1" in map(str, evaluation.warnings)
 
 
 def test_two_models_of_one_name_are_an_error(collection: Collection, expander: Expander) -> None:
@@ -163,12 +164,12 @@ def test_the_command_measures_several_models_and_prunings_and_writes_what_it_fou
     options = ["--compare", "tiny-en", tmp_path / "other", "--top", "4", "--top", "8", "--min-weight", "0.5"]
     done = run("eval", write_ms_marco(tmp_path / "m"), *options, "-o", tmp_path / "out", "--html", tmp_path / "r.html")
     assert done.returncode == 0, done.stderr
-    assert "warning: 1 queries have no judgement in this split" in done.stderr
+    assert "warning: queries without a judgement in this split, left out: 1\n" in done.stderr
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     names = [name + rest for name in ("tiny-en", "small") for rest in ("", ", top 4", ", top 8", ", min 0.5")]
     assert [system["name"] for system in result["systems"]] == [*names, "BM25"]
     assert all(name in done.stdout for name in names) and result["collection"]["split"] == "dev.small"
-    assert any("queries have no judgement" in warning for warning in result["warnings"])
+    assert {"what": "queries without a judgement in this split, left out", "count": 1} in result["warnings"]
     assert len(list((tmp_path / "out").glob("*.run"))) == 9
     assert (tmp_path / "r.html").read_text().count("<h1>") == 1
 
@@ -182,6 +183,12 @@ def test_a_broken_collection_and_a_split_that_is_not_there_are_one_line_and_exit
 @pytest.mark.parametrize("options", [["--top", "0"], ["--min-weight", "nan"], ["--model", "a", "--compare", "b"]])
 def test_a_wrong_option_is_exit_2(options: list[str]) -> None:
     assert run("eval", "folder", *options).returncode == 2
+
+
+def test_the_command_line_loads_no_evaluation_before_it_is_asked_for() -> None:
+    heavy = {"scipy", "bm25s", "ir_measures"}
+    code = f"import sys, spladerunner.__main__ as main; main._parser(); print({heavy} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 
 def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ BARS = 40
 MOST_DIFFERENCES = 500
 """How many queries have a bar: of more, every second is drawn, or every third ..."""
 
-_PHONE = 270, 260
+_PHONE = 240, 260
 """A plot's width and height in pixels where it is smallest: what does not collide there does not anywhere."""
 
 
@@ -64,7 +64,7 @@ def scatter(points: Sequence[Point], x_text: Callable[[float], str], y_name: str
     for colour, way in dict.fromkeys((point.colour, point.way) for point in points if point.way):
         row = sorted(place(point) for point in points if point.colour == colour and point.way in (way, ""))
         lines += [
-            f'<line class="series c{colour}" x1="{a[0]:.2f}" y1="{100 - a[1]:.2f}" x2="{b[0]:.2f}" '
+            f'<line class="series {way} c{colour}" x1="{a[0]:.2f}" y1="{100 - a[1]:.2f}" x2="{b[0]:.2f}" '
             f'y2="{100 - b[1]:.2f}"/>'
             for a, b in pairwise(row)
         ]
@@ -183,14 +183,14 @@ def _round_steps(low: float, high: float) -> list[float]:
     """From four to eight round numbers in equal steps around both."""
     span = max(high - low, 1e-3)
     size = 10 ** math.floor(math.log10(span / 4))
-    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if span / (size * factor) <= 5)
+    step = next(size * factor for factor in (1, 2, 5, 10) if span / (size * factor) <= 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(step * at, 10) for at in range(first, max(last, first + 1) + 1)]
 
 
 def _log_steps(low: float, high: float) -> list[float]:
     """Round numbers between both, at most four, where they are few enough decades."""
-    for factors in ((1, 2, 5), (1, 3), (1,)):
+    for factors in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,)):
         steps = [
             factor * 10**power
             for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

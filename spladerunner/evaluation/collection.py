@@ -19,10 +19,21 @@ USUAL_SPLIT = {BEIR: "test", MS_MARCO: "dev.small"}
 
 
 @dataclass(frozen=True)
+class Finding:
+    """Something that a reader of the figures must know, and how often it is so."""
+
+    what: str
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.count:,}"
+
+
+@dataclass(frozen=True)
 class Collection:
     """Documents (title and text), the judged queries, and the judgements {query: {document: grade}}.
 
-    warnings: what was found that changes or may change a figure, with its count, in words.
+    warnings: what was found that changes or may change a figure.
     """
 
     name: str
@@ -30,7 +41,7 @@ class Collection:
     documents: dict[str, str]
     queries: dict[str, str]
     judgements: dict[str, dict[str, int]]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Finding, ...] = ()
 
     @classmethod
     def read(cls, folder: str | PathLike[str], split: str | None = None) -> Collection:
@@ -85,14 +96,14 @@ def _matched(
         )
     unknown_documents = sum(document not in documents for row in judged.values() for document in row)
     without_relevant = sum(max(row.values()) < 1 for row in judged.values())
-    counted = (
-        (repeated, "judgements are there twice, with the same grade"),
-        (len(judgements) - len(judged), "judged queries are not in the collection, and are left out"),
-        (len(queries) - len(judged), "queries have no judgement in this split, and are left out"),
-        (unknown_documents, "judgements name documents that are not in the collection: they count as not found"),
-        (without_relevant, "judged queries have no relevant document: they count as 0, as in trec_eval"),
-        (sum(not text.strip() for text in documents.values()), "documents are empty: nothing finds them"),
-        (sum(not queries[query].strip() for query in judged), "judged queries are empty: they find nothing"),
+    findings = (
+        Finding("judgements that are there twice, with the same grade", repeated),
+        Finding("judged queries that are not in the collection, left out", len(judgements) - len(judged)),
+        Finding("queries without a judgement in this split, left out", len(queries) - len(judged)),
+        Finding("judgements of documents that are not in the collection, counted as not found", unknown_documents),
+        Finding("judged queries without a relevant document, counted as 0 as in trec_eval", without_relevant),
+        Finding("empty documents, which nothing finds", sum(not text.strip() for text in documents.values())),
+        Finding("empty judged queries, which find nothing", sum(not queries[query].strip() for query in judged)),
     )
     return Collection(
         name,
@@ -100,7 +111,7 @@ def _matched(
         documents,
         {query: queries[query] for query in judged},
         judged,
-        tuple(f"{count:,} {what}" for count, what in counted if count),
+        tuple(finding for finding in findings if finding.count),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spladerunner.evaluation.bm25 import BM25, K1, B
-from spladerunner.evaluation.collection import Collection
+from spladerunner.evaluation.collection import Collection, Finding
 from spladerunner.evaluation.footprint import POSTING_BYTES, flops, posting_reads
 from spladerunner.evaluation.measures import EXPONENTIAL, MAIN, Comparison, compare
 from spladerunner.evaluation.systems import UNPRUNED, Progress, Pruning, System, evaluate_bm25, evaluate_model
@@ -29,14 +29,14 @@ class Evaluation:
     """Systems on a collection, BM25 among them, and what is to be known of the figures.
 
     systems: models and prunings, in the order in which they were asked for. warnings: what changes or may change a
-    figure, counted, in words.
+    figure.
     """
 
     collection: Collection
     systems: Sequence[System]
     bm25: System
     bm25_index: BM25
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
 
     def against_bm25(self, system: System) -> Comparison:
         """A system's nDCG@10 beside BM25's."""
@@ -57,6 +57,7 @@ class Evaluation:
             ),
             ("documents a second", *(f"{system.documents_per_second:,.0f}" for system in systems)),
             ("queries a second", *(f"{system.queries_per_second:,.0f}" for system in systems)),
+            ("exact search, ms a query", *(f"{system.search_milliseconds:.2f}" for system in systems)),
         ]
         compared = [self.against_bm25(system) for system in self.systems]
         rows += [
@@ -106,7 +107,7 @@ class Evaluation:
                 "queries": len(self.collection.queries),
                 "judgements": sum(map(len, self.collection.judgements.values())),
             },
-            "warnings": list(self.warnings),
+            "warnings": [asdict(finding) for finding in self.warnings],
             "significance_test": TEST,
             "posting_bytes": POSTING_BYTES,
             "systems": [self._system(system) for system in (*self.systems, self.bm25)],
@@ -130,7 +131,7 @@ class Evaluation:
             "posting_reads_per_query": posting_reads(system.documents, system.queries),
             "documents_per_second": system.documents_per_second,
             "queries_per_second": system.queries_per_second,
-            "search_seconds": system.search_seconds,
+            "search_milliseconds_per_query": system.search_milliseconds,
             "per_query": {
                 name: dict(zip(self.collection.queries, scores.tolist(), strict=True))
                 for name, scores in system.scores.items()
@@ -188,7 +189,7 @@ def evaluate(
         progress(f"{name}: {len(collection.documents):,} documents, {len(collection.queries):,} queries")
         systems += evaluate_model(collection, expander, prunings, name=name, progress=progress)
     found_nothing = [
-        f"{count:,} queries find nothing by {system.name}: they count as 0 (trec_eval -c)"
+        Finding(f"queries that find nothing by {system.name}, counted as 0 (as by trec_eval -c)", count)
         for system in (*systems, bm25)
         if (count := sum(not ranking.documents.size for ranking in system.rankings))
     ]

@@ -27,7 +27,7 @@ def page(evaluation: Evaluation, expander: Expander) -> str:
     style, script = ((resources / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     collection = evaluation.collection
     heading = f"{collection.name}, {collection.split}"
-    warnings = "".join(f"<li>{_escaped(warning)}</li>" for warning in evaluation.warnings)
+    warnings = "".join(f"<li>{_escaped(str(warning))}</li>" for warning in evaluation.warnings)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -91,6 +91,7 @@ def _systems(evaluation: Evaluation) -> str:
         ),
         _row("documents a second", (f"{system.documents_per_second:,.0f}" for system in systems)),
         _row("queries a second", (f"{system.queries_per_second:,.0f}" for system in systems)),
+        _row("exact search, ms a query", (f"{system.search_milliseconds:.2f}" for system in systems)),
     ]
     head = "".join(
         f"<th scope=col>{_escaped(system.model or system.name)}<br>{_escaped(str(system.pruning))}</th>"

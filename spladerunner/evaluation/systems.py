@@ -47,8 +47,8 @@ class System:
     """What a system found on a collection, how good that is, and what it cost.
 
     rankings: one for each query, in the collection's order. scores: {measure: (queries,)}. documents, queries: what
-    the vectors cost. Rates are in texts a second: encoding or, for BM25, stemming and indexing. search_seconds: for all
-    queries together.
+    the vectors cost. Rates are in texts a second: encoding or, for BM25, stemming and indexing. search_milliseconds:
+    a query, against all documents.
     """
 
     name: str
@@ -60,7 +60,7 @@ class System:
     queries: Footprint
     documents_per_second: float
     queries_per_second: float
-    search_seconds: float
+    search_milliseconds: float
 
     def mean(self, name: str) -> float:
         """The mean of a measure over the queries."""
@@ -117,7 +117,7 @@ def evaluate_model(
             queries=query_side,
             documents_per_second=len(ids) / encoding_seconds,
             queries_per_second=queries_per_second,
-            search_seconds=seconds,
+            search_milliseconds=1000 * seconds / len(queries),
         )
         for pruning, search, side, seconds in zip(prunings, searches, sides, search_seconds, strict=True)
     ]
@@ -142,7 +142,7 @@ def evaluate_bm25(collection: Collection) -> tuple[System, BM25]:
         queries=index.query_footprint(queries),
         documents_per_second=len(collection.documents) / (indexed - started),
         queries_per_second=len(queries) / (stemmed - indexed),
-        search_seconds=searched - stemmed,
+        search_milliseconds=1000 * (searched - stemmed) / len(queries),
     )
     return system, index
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from chromium import Browser
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from small_collection import DOCUMENTS, HOSTILE, JUDGEMENTS, QUERIES, write_beir
@@ -23,6 +26,19 @@ LEAST_SIZE = 12.5
 """Of text, in CSS pixels."""
 
 LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 8
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and chromedriver):
+        message = "needs chromium and chromedriver: apt-get install chromium chromium-driver"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    opened = Browser(tmp_path_factory.mktemp("profile"), chromium, chromedriver)
+    yield opened
+    opened.driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +68,14 @@ def page(request: pytest.FixtureRequest, pages: dict[str, Path]) -> Path:
     return pages[request.param]
 
 
-def open_everything(browser: Any) -> None:
+def open_everything(browser: Browser) -> None:
     browser.run("document.querySelectorAll('details').forEach((details) => (details.open = true))")
 
 
 @pytest.mark.parametrize("width", [360, 1200])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_it_is_readable_light_and_dark_on_a_phone_and_on_a_desk(
-    browser: Any, page: Path, width: int, dark: bool
+    browser: Browser, page: Path, width: int, dark: bool
 ) -> None:
     browser.open(page, width=width, dark=dark)
     open_everything(browser)
@@ -76,27 +92,27 @@ def test_it_is_readable_light_and_dark_on_a_phone_and_on_a_desk(
     assert browser.errors() == []
 
 
-def test_nothing_but_the_page_is_asked_for_and_the_console_is_silent(browser: Any, page: Path) -> None:
+def test_nothing_but_the_page_is_asked_for_and_the_console_is_silent(browser: Browser, page: Path) -> None:
     browser.open(page)
     open_everything(browser)
     assert [address for address in browser.requests() if not address.startswith("data:")] == [page.as_uri()]
     assert browser.errors() == []
 
 
-def test_hostile_text_is_shown_and_not_run(browser: Any, page: Path) -> None:
+def test_hostile_text_is_shown_and_not_run(browser: Browser, page: Path) -> None:
     browser.open(page)
     assert browser.run("return window.hacked") is None
     assert browser.run("return document.querySelectorAll('img, iframe, object').length") == 0
     assert "<script>window.hacked = true</script>" in browser.run("return document.querySelector('main').textContent")
 
 
-def shown(browser: Any) -> list[str]:
+def shown(browser: Browser) -> list[str]:
     return [
         element.text for element in browser.driver.find_elements(By.CSS_SELECTOR, ".asked") if element.is_displayed()
     ]
 
 
-def test_the_search_narrows_the_queries_to_those_that_hold_every_word(browser: Any, pages: dict[str, Path]) -> None:
+def test_the_search_narrows_the_queries_to_those_that_hold_every_word(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["report"])
     everything = shown(browser)
     counted = browser.driver.find_element(By.CSS_SELECTOR, ".filter output")
@@ -114,7 +130,7 @@ def test_the_search_narrows_the_queries_to_those_that_hold_every_word(browser: A
     assert shown(browser) == everything
 
 
-def test_wins_and_losses_can_be_chosen_with_the_keyboard(browser: Any, pages: dict[str, Path]) -> None:
+def test_wins_and_losses_can_be_chosen_with_the_keyboard(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["report"])
     everything = shown(browser)
     browser.driver.find_element(By.CSS_SELECTOR, ".filter input[value=all]").send_keys(Keys.ARROW_RIGHT)
@@ -126,7 +142,7 @@ def test_wins_and_losses_can_be_chosen_with_the_keyboard(browser: Any, pages: di
     assert browser.run("return document.querySelector('.decision:not([hidden])').open")
 
 
-def test_everything_that_is_seen_can_be_heard(browser: Any, pages: dict[str, Path]) -> None:
+def test_everything_that_is_seen_can_be_heard(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["report"])
     unnamed = """
     const named = (element) => element.ariaLabel || element.labels?.length || element.textContent.trim();
@@ -140,7 +156,7 @@ def test_everything_that_is_seen_can_be_heard(browser: Any, pages: dict[str, Pat
     assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_without_script_the_queries_are_all_there(browser: Any, pages: dict[str, Path]) -> None:
+def test_without_script_the_queries_are_all_there(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["report"])
     expected = len(shown(browser))
     browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
