@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-from html import escape
 from itertools import groupby, islice
 
 from spladerunner.explanation import Explanation, SharedToken
+from spladerunner.markup import escaped
 from spladerunner.tokenizer import Span
 
 SHOWN = 40
@@ -59,6 +58,9 @@ _STYLE = """
 .spladerunner td.bar i { display: block; height: .625rem; width: calc(var(--w) * 100%); min-width: 2px;
   border-radius: 3px; background: var(--own); }
 .spladerunner td.bar i.new { background: var(--new); }
+/* Notebooks stripe tables and indent lists with rules of their own. */
+.spladerunner.spladerunner ul { padding: 0; }
+.spladerunner.spladerunner tr:nth-child(n) { background: none; }
 @media (max-width: 30rem) { .spladerunner { padding: 1rem; } .spladerunner table { font-size: .875rem; }
   .spladerunner :is(th, td) { padding-left: .5rem; } .spladerunner td.bar { width: 20%; } }
 """
@@ -69,7 +71,7 @@ def page(explanation: Explanation) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_escaped(explanation.query) or 'Explanation'}</title><style>\n"
+        f"<title>{escaped(explanation.query) or 'Explanation'}</title><style>\n"
         ":root { color-scheme: light dark; }\n"
         "body { margin: 0; padding: clamp(.5rem, 3vw, 2.5rem); background: light-dark(#f4f5f7, #0d1014); }\n"
         ".spladerunner { margin: auto; }\n"
@@ -85,7 +87,7 @@ def fragment(explanation: Explanation) -> str:
     heaviest = max(explanation.document_weights.values(), default=1.0)
     return (
         f'<section class="spladerunner"><style>{_STYLE}</style>'
-        f"<header><div><h2>Query</h2><p>{_escaped(explanation.query) or '(empty)'}</p></div>"
+        f"<header><div><h2>Query</h2><p>{escaped(explanation.query) or '(empty)'}</p></div>"
         f'<div class="score"><h2>Score</h2><p>{explanation.score:.2f}</p></div></header>'
         '<div class="columns"><div class="text"><h2>Document</h2>'
         f'<p class="document">{"".join(_document(explanation, shared, heaviest))}</p>'
@@ -103,10 +105,10 @@ def _document(explanation: Explanation, shared: set[str], heaviest: float) -> It
         if start < done:  # bytes of one character
             continue
         token = max(pieces, key=lambda span: weights.get(span.token, 0.0)).token
-        yield _escaped(text[done:start])
+        yield escaped(text[done:start])
         yield _weighted(Span(start, end, token), text, weights.get(token, 0.0), heaviest, token in shared)
         done = end
-    yield _escaped(text[done : len(text) - _unread(explanation)])
+    yield escaped(text[done : len(text) - _unread(explanation)])
 
 
 def _unread(explanation: Explanation) -> int:
@@ -122,17 +124,17 @@ def _rest(explanation: Explanation) -> str:
     more = " …" if unread > UNREAD_SHOWN else ""
     return (
         f'<p class="note">The model does not read the last {unread:,} characters:</p>'
-        f'<p class="unread">{_escaped(shown)}{more}</p>'
+        f'<p class="unread">{escaped(shown)}{more}</p>'
     )
 
 
 def _weighted(span: Span, text: str, weight: float, heaviest: float, shared: bool) -> str:
-    words = _escaped(text[span.start : span.end])
+    words = escaped(text[span.start : span.end])
     if weight <= 0:
         return words
     attributes = ' class="shared"' if shared else ""
     return (
-        f'<mark{attributes} style="--w:{weight / heaviest:.2f}" title="{_escaped(span.token)} {weight:.2f}">'
+        f'<mark{attributes} style="--w:{weight / heaviest:.2f}" title="{escaped(span.token)} {weight:.2f}">'
         f"{words}</mark>"
     )
 
@@ -144,7 +146,7 @@ def _chips(expansions: list[tuple[str, float]], shared: set[str], heaviest: floa
     def chips(chosen: Iterable[tuple[str, float]]) -> str:
         return "".join(
             f'<li{" class=shared" if token in shared else ""} style="--w:{weight / heaviest:.2f}">'
-            f"{_escaped(token)} <small>{weight:.2f}</small></li>"
+            f"{escaped(token)} <small>{weight:.2f}</small></li>"
             for token, weight in chosen
         )
 
@@ -160,7 +162,7 @@ def _products(shared: tuple[SharedToken, ...], own: set[str]) -> str:
         return '<p class="note">No token: the score is 0.</p>'
     largest = max(match.product for match in shared)
     rows = "".join(
-        f"<tr><th scope=row>{_escaped(match.token)}</th><td>{match.query_weight:.2f}</td>"
+        f"<tr><th scope=row>{escaped(match.token)}</th><td>{match.query_weight:.2f}</td>"
         f"<td>{match.document_weight:.2f}</td><td>{match.product:.2f}</td>"
         f'<td class="bar"><i{"" if match.token in own else " class=new"} style="--w:{match.product / largest:.3f}"></i>'
         "</td></tr>"
@@ -172,8 +174,3 @@ def _products(shared: tuple[SharedToken, ...], own: set[str]) -> str:
         f"<td></td><td></td><td>{sum(match.product for match in shared):.2f}</td><td></td></tr></tfoot></table>"
         '<p class="note">Blue: the document’s own words. Amber: words it never says.</p>'
     )
-
-
-def _escaped(text: str) -> str:
-    """Text for an element or an attribute; what UTF-8 or HTML cannot hold is replaced."""
-    return escape(re.sub("[\0\ud800-\udfff]", "\ufffd", text))

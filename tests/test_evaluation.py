@@ -152,6 +152,8 @@ def test_the_table_and_the_notes_say_what_the_figures_are(evaluation: Evaluation
 def test_two_models_of_one_name_are_an_error(collection: Collection, expander: Expander) -> None:
     with pytest.raises(ValueError, match="must differ"):
         evaluate(collection, [expander, expander])
+    with pytest.raises(ValueError, match="called BM25"):
+        evaluate(collection, [expander], names=["BM25"])
 
 
 def test_names_that_look_alike_get_runs_of_their_own(collection: Collection, expander: Expander) -> None:

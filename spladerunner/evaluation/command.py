@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> None:
     models = list(dict.fromkeys(options.compare or [options.model or EMBEDDED]))
     expanders = [Expander(model) for model in models]
     names = [expander.name for expander in expanders]
-    if len(set(names)) < len(names):
+    if len({*names, systems.BASELINE}) <= len(names):
         names = models
     tops = options.top or (PICTURED if options.html and not options.min_weight else ())
     prunings = dict.fromkeys(

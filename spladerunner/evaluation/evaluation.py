@@ -15,7 +15,7 @@ from spladerunner.evaluation.bm25 import BM25, K1, B
 from spladerunner.evaluation.collection import Collection, Finding
 from spladerunner.evaluation.footprint import POSTING_BYTES, flops, posting_reads
 from spladerunner.evaluation.measures import EXPONENTIAL, MAIN, Comparison, compare
-from spladerunner.evaluation.systems import UNPRUNED, Progress, Pruning, System, evaluate_bm25, evaluate_model
+from spladerunner.evaluation.systems import BASELINE, UNPRUNED, Progress, Pruning, System, evaluate_bm25, evaluate_model
 from spladerunner.expander import Expander
 from spladerunner.terminal import table
 from spladerunner.whole_file import write_whole
@@ -176,11 +176,14 @@ def evaluate(
     """Every model with every pruning of its documents, and BM25.
 
     names: what the models are called; unless given, what they call themselves. progress: is told what is under way.
-    Raises ValueError where two models have one name, and what Expander.encode raises.
+    Raises ValueError where two models have one name, or BM25's, and what Expander.encode raises.
     """
     names = [expander.name for expander in expanders] if names is None else names
-    if len(set(names)) < len(names) or len(set(prunings)) < len(prunings):
-        raise ValueError(f"models and prunings must differ, not be {list(names)} and {list(map(str, prunings))}")
+    if len({*names, BASELINE}) <= len(names) or len(set(prunings)) < len(prunings):
+        raise ValueError(
+            f"models and prunings must differ, and no model be called {BASELINE}, but they are {list(names)} and "
+            f"{list(map(str, prunings))}"
+        )
     progress = progress or (lambda _: None)
     progress(f"BM25: {len(collection.documents):,} documents")
     bm25, index = evaluate_bm25(collection)

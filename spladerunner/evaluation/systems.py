@@ -17,6 +17,8 @@ from spladerunner.vector import SparseVector
 
 Progress = Callable[[str], None]
 
+BASELINE = "BM25"
+
 _SECONDS_BETWEEN_REPORTS = 60
 
 
@@ -133,7 +135,7 @@ def evaluate_bm25(collection: Collection) -> tuple[System, BM25]:
     rankings = [index.ranking(query) for query in queries]
     searched = time.perf_counter()
     system = System(
-        name="BM25",
+        name=BASELINE,
         model=None,
         pruning=UNPRUNED,
         rankings=rankings,
