@@ -15,7 +15,6 @@ def test_both_layouts_give_the_same_collection(tmp_path: Path) -> None:
     assert beir.queries == ms_marco.queries == {query: QUERIES[query] for query in JUDGEMENTS}
     assert beir.judgements == ms_marco.judgements == JUDGEMENTS
     assert (beir.name, beir.split, ms_marco.name, ms_marco.split) == ("a", "test", "b", "dev.small")
-    assert beir.graded
     assert list(map(str, beir.warnings)) == [
         "queries without a judgement in this split, left out: 1",
         "empty documents, which nothing finds: 1",
@@ -31,7 +30,7 @@ def test_everything_that_does_not_fit_is_counted(tmp_path: Path) -> None:
     with (folder / "qrels" / "test.tsv").open("a") as file:
         file.write("q1\td1\t1\n")
     collection = Collection.read(folder)
-    assert not collection.graded and list(collection.queries) == ["q1", "q2", "q3"]
+    assert list(collection.queries) == ["q1", "q2", "q3"]
     assert [finding.count for finding in collection.warnings] == [1, 1, 1, 2, 1, 1, 1]
     for finding, words in zip(
         collection.warnings,

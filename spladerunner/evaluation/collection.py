@@ -72,11 +72,6 @@ class Collection:
             queries = _unique(query_file, _tsv_texts(query_file))
         return _matched(folder.resolve().name, split, documents, queries, judgements, repeated)
 
-    @property
-    def graded(self) -> bool:
-        """Whether a document may be more relevant than another."""
-        return max(grade for row in self.judgements.values() for grade in row.values()) > 1
-
 
 def _matched(
     name: str,

@@ -86,12 +86,11 @@ class Evaluation:
 
     def notes(self) -> list[str]:
         """What the figures mean, a line each."""
-        gain = "nDCG takes the grade as its gain, as trec_eval does"
+        beside = f"; {EXPONENTIAL.partition(', ')[2]} is given beside it" if EXPONENTIAL in self.bm25.scores else ""
         return [
-            f"{gain}; {EXPONENTIAL.partition(', ')[2]} is given beside it." if self.collection.graded else f"{gain}.",
+            f"nDCG takes the grade as its gain, as trec_eval does{beside}.",
             "Posting reads: expected, every list of a query's tokens read to its end (FLOPS × documents).",
-            f"BM25: k1 {K1}, b {B}, English stemming and stop words; a second of its documents is of stemming and "
-            "indexing.",
+            f"BM25: k1 {K1}, b {B}, English stemming and stop words; its documents a second are stemmed and indexed.",
             f"p: {TEST}, not corrected for the number of systems.",
         ]
 
