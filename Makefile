@@ -12,7 +12,7 @@ TEST := .venv-test
 BROWSER := .venv-browser
 # The export holds huggingface_hub below 1 in the environment of the tests; the runtime works with its successors too.
 HUBS := .venv-hub-1 .venv-hub-2
-SOURCES := pyproject.toml README.md $(wildcard spladerunner/*.py spladerunner/*/* export/* models/* models/*/*)
+SOURCES := pyproject.toml README.md $(wildcard spladerunner/*.py spladerunner/*/*.py spladerunner/*/*.css spladerunner/*/*.js export/* models/* models/*/*)
 
 SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.
 QUESTION := who built the nuclear bomb
