@@ -1,6 +1,7 @@
 # make run      the embedded pair at work, in an environment with the runtime alone
 # make test     lint, types and tests, in an environment with what the tests and the export need
 # make engines  vectors in real search engines, in an environment with those
+# make browser  tests of the pages in a headless Chromium, in an environment of their own
 # make models   the embedded bundle again, from its checkpoints
 # make quality  nDCG@10 of the embedded bundle, its checkpoints and BM25
 # make picture  docs/expansion.svg again
@@ -9,15 +10,17 @@ PYTHON ?= python3
 SHARED ?= ../shared
 RUN := .venv
 TEST := .venv-test
+BROWSER := .venv-browser
 # The export holds huggingface_hub below 1 in the environment of the tests; the runtime works with its successors too.
 HUBS := .venv-hub-1 .venv-hub-2
 ENGINES := .venv-engines
-SOURCES := pyproject.toml README.md $(wildcard spladerunner/*.py spladerunner/*/*.py export/* models/* models/*/*)
+SOURCES := pyproject.toml README.md $(wildcard $(foreach kind,py css js,spladerunner/*.$(kind) spladerunner/*/*.$(kind)) \
+	export/* models/* models/*/*)
 
 SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.
 QUESTION := who built the nuclear bomb
 
-.PHONY: run test engines models quality picture clean
+.PHONY: run test engines browser models quality picture clean
 
 run: $(RUN)/installed
 	@$(RUN)/bin/spladerunner expand --top 12 "$(SENTENCE)"
@@ -33,6 +36,9 @@ test: $(TEST)/installed $(HUBS:=/installed)
 
 engines: $(ENGINES)/installed
 	$(ENGINES)/bin/python -m pytest tests/engines
+
+browser: $(BROWSER)/installed
+	$(BROWSER)/bin/python -m pytest tests/browser
 
 models: $(TEST)/installed
 	rm -rf models/tiny-en
@@ -58,6 +64,14 @@ $(TEST)/installed: pyproject.toml
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check --editable ".[export,test]"
 	@touch $@
 
+# Debian's packages where there is no browser yet and they may be installed; the tests say what is missing.
+$(BROWSER)/installed: pyproject.toml
+	-@{ command -v chromium && command -v chromedriver; } >/dev/null || test "$$(id -u)" != 0 || \
+		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium chromium-driver; }
+	$(PYTHON) -m venv $(BROWSER)
+	$(BROWSER)/bin/pip install --quiet --disable-pip-version-check --editable ".[eval]" onnx pytest selenium
+	@touch $@
+
 .venv-hub-%/installed: pyproject.toml
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --editable . pytest pytest-xdist onnx "huggingface_hub==$*.*"
@@ -70,4 +84,4 @@ $(ENGINES)/installed: pyproject.toml $(wildcard tests/engines/*.txt)
 	@touch $@
 
 clean:
-	rm -rf $(RUN) $(TEST) $(HUBS) $(ENGINES) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(RUN) $(TEST) $(HUBS) $(ENGINES) $(BROWSER) .bench build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

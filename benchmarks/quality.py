@@ -8,86 +8,45 @@ models/README.md shows.
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse
-from numpy.typing import NDArray
 
 from spladerunner import Expander, SparseVector
+from spladerunner.evaluation.collection import Collection
+from spladerunner.evaluation.measures import EXPONENTIAL, MAIN, Scores, measure
+from spladerunner.evaluation.search import ExactSearch
+from spladerunner.evaluation.systems import evaluate_bm25, evaluate_model
+from spladerunner.vocabulary import Vocabulary
 
 COLLECTIONS = ("scifact", "cranfield")
 MAX_LENGTH = 256
-DEPTH = 100
 
 
-@dataclass(frozen=True)
-class Collection:
-    """Documents (title and text), the judged queries, and the judgements {query: {document: grade}}."""
-
-    documents: dict[str, str]
-    queries: dict[str, str]
-    judgements: dict[str, dict[str, int]]
-
-    @classmethod
-    def read(cls, folder: Path) -> Collection:
-        """Reads BEIR's layout; queries without a judgement in the test split are left out."""
-        judgements: dict[str, dict[str, int]] = {}
-        with (folder / "qrels" / "test.tsv").open(encoding="utf-8") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
-                judgements.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
-        documents = {
-            row["_id"]: f"{row['title']} {row['text']}".strip() for row in _json_lines(folder / "corpus.jsonl")
-        }
-        queries = {row["_id"]: row["text"] for row in _json_lines(folder / "queries.jsonl") if row["_id"] in judgements}
-        return cls(documents, queries, judgements)
-
-
-def ndcg_at_10(collection: Collection, scores: NDArray[np.floating]) -> float:
-    """Mean nDCG@10 with gains of 2^grade - 1, by ir_measures. scores: (queries, documents), in collection order."""
-    import ir_measures
-
-    measure = ir_measures.nDCG(dcg="exp-log2") @ 10
-
-    document_ids = list(collection.documents)
-    run = {
-        query_id: {document_ids[at]: float(row[at]) for at in np.argsort(-row, kind="stable")[:DEPTH]}
-        for query_id, row in zip(collection.queries, scores, strict=True)
+def quality(collection: Collection, expander: Expander, checkpoints: Path) -> dict[str, float]:
+    """The figures of the table's rows on a collection."""
+    (int8,) = evaluate_model(collection, expander)
+    bm25, _ = evaluate_bm25(collection)
+    return {
+        "int8 bundle (what ships)": ndcg(int8.scores),
+        "float32 checkpoints (torch)": ndcg(torch_scores(collection, checkpoints, expander.vocabulary)),
+        "BM25": ndcg(bm25.scores),
     }
-    figure: float = ir_measures.calc_aggregate([measure], collection.judgements, run)[measure]
-    return figure
 
 
-def dot_products(
-    queries: Iterable[SparseVector], documents: Iterable[SparseVector], vocabulary_size: int
-) -> NDArray[np.float32]:
-    """Exact scores, (queries, documents)."""
-    product = _matrix(queries, vocabulary_size) @ _matrix(documents, vocabulary_size).T
-    scores: NDArray[np.float32] = product.toarray()
-    return scores
+def ndcg(scores: Scores) -> float:
+    """Mean nDCG@10 with gains of 2^grade - 1, which for judgements of 0 and 1 are the grades themselves."""
+    return float(scores.get(EXPONENTIAL, scores[MAIN]).mean())
 
 
-def expander_scores(collection: Collection, expander: Expander, vocabulary_size: int) -> NDArray[np.float32]:
-    """Scores with spladerunner."""
-    return dot_products(
-        expander.stream(collection.queries.values(), role="query"),
-        expander.stream(collection.documents.values()),
-        vocabulary_size,
-    )
-
-
-def torch_scores(collection: Collection, checkpoints: Path, vocabulary_size: int) -> NDArray[np.float32]:
-    """Scores with the published formula in torch and transformers, float32, and nothing of spladerunner's runtime."""
-    return dot_products(
-        torch_vectors(checkpoints / "query", list(collection.queries.values())),
-        torch_vectors(checkpoints / "doc", list(collection.documents.values())),
-        vocabulary_size,
-    )
+def torch_scores(collection: Collection, checkpoints: Path, vocabulary: Vocabulary) -> Scores:
+    """Each query's figures with the published formula in torch and transformers, float32, without the runtime."""
+    queries = torch_vectors(checkpoints / "query", list(collection.queries.values()))
+    search = ExactSearch(queries, list(collection.documents), vocabulary)
+    search.add(torch_vectors(checkpoints / "doc", list(collection.documents.values())), vocabulary)
+    return measure(collection.judgements, list(collection.documents), search.rankings)
 
 
 def torch_vectors(checkpoint: Path, texts: Sequence[str], batch_size: int = 8) -> list[SparseVector]:
@@ -114,57 +73,14 @@ def torch_vectors(checkpoint: Path, texts: Sequence[str], batch_size: int = 8) -
     return [vectors[at] for at in range(len(texts))]
 
 
-def bm25_scores(collection: Collection) -> NDArray[np.float32]:
-    """BM25 by bm25s: k1 0.9, b 0.4, Snowball stemming, English stop words."""
-    import bm25s
-    import Stemmer
-
-    def words(texts: Iterable[str]) -> list[list[str]]:
-        tokens: list[list[str]] = bm25s.tokenize(
-            list(texts), stopwords="en", stemmer=Stemmer.Stemmer("english"), return_ids=False, show_progress=False
-        )
-        return tokens
-
-    index = bm25s.BM25(k1=0.9, b=0.4)
-    index.index(words(collection.documents.values()), show_progress=False)
-    return np.stack([index.get_scores(query) for query in words(collection.queries.values())])
-
-
-def _matrix(vectors: Iterable[SparseVector], vocabulary_size: int) -> scipy.sparse.csr_array:
-    kept = list(vectors)
-    pointers = np.cumsum([0, *map(len, kept)])
-    return scipy.sparse.csr_array(
-        (np.concatenate([v.values for v in kept]), np.concatenate([v.indices for v in kept]), pointers),
-        shape=(len(kept), vocabulary_size),
-    )
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8") as file:
-        yield from map(json.loads, file)
-
-
 def main() -> None:
     """Measures every collection and prints the table."""
     data, checkpoints = map(Path, sys.argv[1:])
     expander = Expander()
-    size = 20480
-    rows: dict[str, list[float]] = {"int8 bundle (what ships)": [], "float32 checkpoints (torch)": [], "BM25": []}
-    for name in COLLECTIONS:
-        collection = Collection.read(data / name)
-        for row, scores in zip(
-            rows.values(),
-            (
-                expander_scores(collection, expander, size),
-                torch_scores(collection, checkpoints, size),
-                bm25_scores(collection),
-            ),
-            strict=True,
-        ):
-            row.append(ndcg_at_10(collection, scores))
+    columns = [quality(Collection.read(data / name), expander, checkpoints) for name in COLLECTIONS]
     print("| nDCG@10 | " + " | ".join(COLLECTIONS) + " |\n|---|" + "---|" * len(COLLECTIONS))
-    for name, figures in rows.items():
-        print(f"| {name} | " + " | ".join(f"{figure:.3f}" for figure in figures) + " |")
+    for name in columns[0]:
+        print(f"| {name} | " + " | ".join(f"{column[name]:.3f}" for column in columns) + " |")
 
 
 if __name__ == "__main__":

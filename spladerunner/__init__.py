@@ -6,6 +6,7 @@ Expander().expand("The Manhattan Project and its atomic bomb")
 
 from spladerunner.errors import (
     CheckpointError,
+    CollectionError,
     DownloadError,
     IntegrityError,
     MissingExtraError,
@@ -25,6 +26,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "CheckpointError",
+    "CollectionError",
     "DownloadError",
     "Expander",
     "Explanation",

@@ -16,9 +16,12 @@ from typing import cast
 
 from spladerunner import Expander, MissingExtraError, SpladeRunnerError, __version__, fetch, list_models
 from spladerunner.bundle import RoleName
+from spladerunner.evaluation.command import add_parser as add_eval
+from spladerunner.explanation import Explanation
 from spladerunner.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.registry import EMBEDDED, embedded_folder
 from spladerunner.terminal import SHOWN, bars, explanation_table, shortened, table
+from spladerunner.whole_file import write_whole
 
 _SEE_CARD = "see its card"
 
@@ -74,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="which tokens a query and a document share")
     explain.add_argument("query", metavar="QUERY")
     explain.add_argument("document", metavar="DOCUMENT")
-    _add_json(explain, "one JSON object, as is printed anyway where output is not a terminal")
+    shape = explain.add_mutually_exclusive_group()
+    _add_json(shape, "one JSON object, as is printed anyway where output is not a terminal")
+    shape.add_argument("--html", nargs="?", const="-", metavar="FILE", help="a page, to a file or standard output")
     _add_model(explain)
     explain.set_defaults(run=_explain)
 
@@ -103,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--licence", help="of the weights, as an SPDX identifier; unless given, what their card says")
     export.add_argument("--accept-drift", action="store_true", help="keep a bundle that falls short in verification")
     export.set_defaults(run=_export)
+
+    add_eval(commands)
     return parser
 
 
@@ -112,7 +119,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_json(parser: argparse.ArgumentParser, help_text: str) -> None:
+def _add_json(parser: argparse._ActionsContainer, help_text: str) -> None:
     parser.add_argument("--json", action="store_true", help=help_text)
 
 
@@ -144,11 +151,21 @@ def _expand(options: argparse.Namespace) -> None:
 
 def _explain(options: argparse.Namespace) -> None:
     explanation = Expander(options.model).explain(options.query, options.document)
-    if _prepare_output(options):
+    if options.html is not None:
+        _write_page(explanation, options.html)
+    elif _prepare_output(options):
         shared = [match._asdict() for match in explanation.shared]
         print(json.dumps({"score": explanation.score, "shared": shared}, ensure_ascii=False))
     else:
         print(explanation_table(explanation))
+
+
+def _write_page(explanation: Explanation, path: str) -> None:
+    page = importlib.import_module("spladerunner.explanation_page").page(explanation)
+    if path == "-":
+        sys.stdout.buffer.write(page.encode("utf-8"))
+    else:
+        write_whole(path, page)
 
 
 def _models(_: argparse.Namespace) -> None:

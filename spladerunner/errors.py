@@ -7,6 +7,7 @@ SpladeRunnerError
 │   └── IntegrityError   a file is not the one that its manifest describes
 ├── ProviderError        an execution provider was asked for that onnxruntime does not have here
 ├── MissingExtraError    a command needs packages of an optional extra
+├── CollectionError      a judged collection is missing, broken, or gives no figure that can be trusted
 ├── CheckpointError      a checkpoint cannot become a bundle
 └── VerificationError    an exported bundle strays too far from its checkpoint
 """
@@ -40,6 +41,10 @@ class ProviderError(SpladeRunnerError):
 
 class MissingExtraError(SpladeRunnerError):
     """Packages of an optional extra are not installed."""
+
+
+class CollectionError(SpladeRunnerError):
+    """A judged collection cannot be read, or no figure that can be trusted comes of it."""
 
 
 class CheckpointError(SpladeRunnerError):

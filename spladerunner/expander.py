@@ -112,7 +112,10 @@ class Expander:
         )
 
     def explain(self, query: str, document: str) -> Explanation:
-        """Which tokens a query and a document share, with both weights and their product, largest first."""
+        """Which tokens a query and a document share, with both weights and their product, largest first.
+
+        A notebook shows it as a page, with the document's words weighted in place.
+        """
         (query_vector,) = self.encode(_lone("query", query), role="query")
         (document_vector,) = self.encode(_lone("document", document), role="doc")
         query_weights = self.vocabulary.weights(query_vector)
@@ -123,7 +126,8 @@ class Expander:
             if token in document_weights
         ]
         shared.sort(key=lambda match: -match.product)
-        return Explanation(query, document, tuple(shared))
+        spans, read = self._tokenizer.spans(document, self._max_length["doc"])
+        return Explanation(query, document, tuple(shared), query_weights, document_weights, spans, read)
 
     def own_tokens(self, text: str, *, role: RoleName = "doc") -> frozenset[str]:
         """The tokens that the text itself consists of, as far as the model reads it: all others are expansions."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from spladerunner.tokenizer import Span
 
 
 class SharedToken(NamedTuple):
@@ -17,13 +20,30 @@ class SharedToken(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """The shared tokens of a query and a document, largest product first; their sum is the score."""
+    """The shared tokens of a query and a document, largest product first; their sum is the score.
+
+    query_weights, document_weights: all tokens of either side, {token: weight}, heaviest first.
+    spans: where the document's own tokens stand in it, in order. read: how many of its characters the model reads.
+    """
 
     query: str
     document: str
     shared: tuple[SharedToken, ...]
+    query_weights: Mapping[str, float] = field(default_factory=dict, hash=False, repr=False)
+    document_weights: Mapping[str, float] = field(default_factory=dict, hash=False, repr=False)
+    spans: tuple[Span, ...] = field(default=(), repr=False)
+    read: int = field(default=0, repr=False)
 
     @property
     def score(self) -> float:
         """The dot product of the two vectors."""
         return sum(match.product for match in self.shared)
+
+    def html(self) -> str:
+        """A fragment of HTML that shows all this: scoped style, no script, every text escaped."""
+        from spladerunner.explanation_page import fragment
+
+        return fragment(self)
+
+    def _repr_html_(self) -> str:
+        return self.html()

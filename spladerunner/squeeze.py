@@ -57,6 +57,25 @@ def squeeze(text: str) -> str:
     return text
 
 
+def origins(beginning: str, text: str) -> list[int]:
+    """Where in the text each character stands of a beginning of squeeze(text).
+
+    What was squeezed out never holds the character that follows it, so each is the next of its like.
+    """
+    places, at = [], -1
+    white = re.compile(
+        "[" + "".join(re.escape(character) for character in set(text) if _kind(character) == "space") + " ]"
+    )
+    for character in beginning:
+        if character == " ":  # it may stand for white space of any kind
+            found = white.search(text, at + 1)
+            at = found.start() if found else len(text)
+        else:
+            at = text.index(character, at + 1)
+        places.append(at)
+    return places
+
+
 def _kind(character: str) -> str:
     """What BERT's tokenizer makes of a character; "" for what stands alone, and for what is not sure."""
     category = unicodedata.category(character)

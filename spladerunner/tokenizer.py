@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
+from typing import NamedTuple
 
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
 from spladerunner.errors import ModelFilesError
-from spladerunner.squeeze import can_squeeze, squeeze
+from spladerunner.squeeze import can_squeeze, origins, squeeze
 from spladerunner.vocabulary import Vocabulary
 
 CHARACTERS_PER_TOKEN = 8
@@ -32,6 +34,14 @@ class TokenBatch:
     mask: NDArray[np.int64]
     type_ids: NDArray[np.int64]
     contents: int
+
+
+class Span(NamedTuple):
+    """Where a token stands in a text: text[start:end]. Pieces of one character stand at the same place."""
+
+    start: int
+    end: int
+    token: str
 
 
 class Tokenizer:
@@ -67,7 +77,7 @@ class Tokenizer:
         of the whole text, cut, though of a long one only the beginning is read.
         """
         contents = max_length - self.special_tokens_added
-        encoding = self._encode_beginning(_without_surrogates(text), contents)
+        encoding, _ = self._encode_beginning(_without_surrogates(text), contents)
         encoding.truncate(contents)
         count = len(encoding)
         encoding = self._tokenizer.post_process(encoding)
@@ -78,19 +88,43 @@ class Tokenizer:
             contents=count,
         )
 
-    def _encode_beginning(self, text: str, wanted: int) -> tokenizers.Encoding:
-        """An encoding, without special tokens, whose first `wanted` tokens are those of the whole text."""
+    def spans(self, text: str, max_length: int) -> tuple[tuple[Span, ...], int]:
+        """Where the tokens that encode gives stand in the text, in order, special ones left out.
+
+        And how many of the text's characters are read: all of them, unless the text is cut.
+        """
+        contents = max_length - self.special_tokens_added
+        whole = _without_surrogates(text)
+        encoding, seen = self._encode_beginning(whole, contents)
+        cut = len(encoding) > contents
+        encoding.truncate(contents)
+        last = max((end for _, end in encoding.offsets), default=0)
+        squeezed = not whole.startswith(seen[:last])
+        in_whole: Sequence[int] = origins(seen[:last], whole) if squeezed else range(last)
+        in_text: Sequence[int] = range(len(text) + 1) if len(whole) == len(text) else _unpaired(whole, text)
+        spans = tuple(
+            Span(in_text[in_whole[start]], in_text[in_whole[end - 1] + 1], self.vocabulary.tokens[token])
+            for (start, end), token in zip(encoding.offsets, encoding.ids, strict=True)
+            if end > start
+        )
+        return spans, max((span.end for span in spans), default=0) if cut else len(text)
+
+    def _encode_beginning(self, text: str, wanted: int) -> tuple[tokenizers.Encoding, str]:
+        """An encoding, without special tokens, whose first `wanted` tokens are those of the whole text.
+
+        And the text that its offsets are in: this one or, where that was endless, the squeezed one.
+        """
         size = CHARACTERS_PER_TOKEN * max(wanted, LEAST_TOKENS)
         squeezed = not self._can_squeeze
         while len(text) > size:
             beginning = self._tokenizer.encode(text[:size], add_special_tokens=False)
             if self._settled(beginning, size) >= wanted:
-                return beginning
+                return beginning, text
             if squeezed:
                 size *= 2
             else:
                 text, squeezed = squeeze(text), True
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        return self._tokenizer.encode(text, add_special_tokens=False), text
 
     def _settled(self, beginning: tokenizers.Encoding, size: int) -> int:
         """How many leading tokens of a text's first `size` characters the rest of the text cannot change.
@@ -131,3 +165,12 @@ def _without_surrogates(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _unpaired(joined: str, text: str) -> list[int]:
+    """Where in the text each character of its joined form begins."""
+    starts, at = [], 0
+    for character in joined:
+        starts.append(at)
+        at += 2 if character > "\uffff" and text[at] != character else 1
+    return [*starts, at]

@@ -13,14 +13,6 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The engines have an environment of their own (make engines): they are collected only where asked for."""
-    if collection_path != ROOT / "tests" / "engines":
-        return None
-    asked_for = (config.invocation_params.dir / argument.split("::")[0] for argument in config.args)
-    return None if any(collection_path in (path, *path.parents) for path in asked_for) else True
-
-
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of trained checkpoints and judged collections. CI has it, so CI must not skip."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from spladerunner import Expander, __version__, list_models
+from spladerunner import Expander, __version__, explanation_page, list_models
 
 COMMAND = [sys.executable, "-m", "spladerunner"]
 
@@ -210,3 +210,12 @@ def test_an_interrupt_ends_quietly() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
         assert process.stderr.read() == b""
+
+
+def test_explain_writes_its_page_to_a_file_or_standard_output(expander: Expander, tmp_path: Path) -> None:
+    query, document = "nuclear bomb", "naïve <b>Manhattan</b> Project 数"
+    page = explanation_page.page(expander.explain(query, document))
+    printed = run("explain", query, document, "--html", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert printed.stdout == page and "<b>" not in page
+    written = run("explain", query, document, "--html", tmp_path / "page.html")
+    assert written.stdout == "" and (tmp_path / "page.html").read_text(encoding="utf-8") == page

@@ -41,6 +41,7 @@ def test_the_wheel_holds_the_packages_the_bundle_the_licence_and_nothing_else(wh
         for pattern in (
             "spladerunner/*.py",
             "spladerunner/formats/*.py",
+            "spladerunner/evaluation/*.*",
             "spladerunner/py.typed",
             "models/*.py",
             "models/*.md",

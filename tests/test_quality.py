@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from benchmarks.quality import Collection, bm25_scores, expander_scores, ndcg_at_10, torch_scores
+from benchmarks.quality import quality
 from spladerunner import Expander
+from spladerunner.evaluation.collection import Collection
 
 ALLOWED = 0.005
 BM25 = {"scifact": 0.676, "cranfield": 0.333}
@@ -29,11 +30,9 @@ def test_int8_retrieves_as_well_as_the_checkpoints_and_the_card_says_so(
 ) -> None:
     collection = Collection.read(shared / "data" / name)
     assert len(collection.queries) == queries
-    int8 = ndcg_at_10(collection, expander_scores(collection, expander, 20480))
-    float32 = ndcg_at_10(collection, torch_scores(collection, shared / "tiny-en", 20480))
-    bm25 = ndcg_at_10(collection, bm25_scores(collection))
+    figures = quality(collection, expander, shared / "tiny-en")
+    int8, float32, bm25 = figures.values()
     assert int8 == pytest.approx(float32, abs=ALLOWED)
     assert bm25 == pytest.approx(BM25[name], abs=0.001)
-    assert stated("int8 bundle (what ships)")[name] == pytest.approx(int8, abs=0.001)
-    assert stated("float32 checkpoints (torch)")[name] == pytest.approx(float32, abs=0.001)
-    assert stated("BM25")[name] == pytest.approx(bm25, abs=0.001)
+    for row, figure in figures.items():
+        assert stated(row)[name] == pytest.approx(figure, abs=0.001)

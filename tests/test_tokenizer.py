@@ -89,6 +89,30 @@ def test_any_text_is_read_as_the_tokenizers_library_reads_it(
     assert small.encode(text, max_length).ids[0].tolist() == reference_ids(text, max_length)
 
 
+@given(long_texts, st.integers(3, 40))
+@settings(max_examples=150, deadline=None)
+def test_spans_are_where_the_tokenizers_library_finds_the_tokens(small: Tokenizer, text: str, max_length: int) -> None:
+    spans, read = small.spans(text, max_length)
+    whole = tokenizer().encode(text, add_special_tokens=False)
+    expected = list(zip(whole.offsets, whole.tokens, strict=True))[: max_length - 2]
+    assert [(span.start, span.token) for span in spans] == [(start, token) for (start, _), token in expected]
+    for span, ((_, end), token) in zip(spans, expected, strict=True):
+        assert span.end == end or (token == "[UNK]" and span.start < span.end < end)  # an endless word was cut
+    assert read == (spans[-1].end if len(whole) > len(expected) else len(text))
+
+
+def test_spans_are_places_in_the_text_as_it_was_given_with_broken_surrogates(small: Tokenizer) -> None:
+    text = "\ud83d\ude00 cat \ud83d dog 😀"
+    spans, read = small.spans(text, 32)
+    assert [(text[span.start : span.end], span.token) for span in spans] == [
+        ("\ud83d\ude00", "😀"),
+        ("cat", "cat"),
+        ("dog", "dog"),
+        ("😀", "😀"),
+    ]
+    assert read == len(text)
+
+
 TEN_MEGABYTES = {
     "prose": "'the cat sat on the mat. ' * 420_000",
     "one word": "'a' * 10_000_000",

@@ -1,0 +1,200 @@
+"""Models and BM25 on a small collection, through the library and through the command."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytrec_eval
+import scipy.stats
+from small_collection import DOCUMENTS, JUDGEMENTS, QUERIES, write_beir, write_ms_marco
+from small_model import write_bundle
+from test_main import run
+
+from spladerunner import Expander
+from spladerunner.evaluation import systems
+from spladerunner.evaluation.collection import Collection
+from spladerunner.evaluation.evaluation import Evaluation, evaluate
+from spladerunner.evaluation.systems import UNPRUNED, Pruning
+
+PRUNINGS = [UNPRUNED, Pruning(top=4), Pruning(min_weight=0.5)]
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    return Collection.read(write_beir(tmp_path_factory.mktemp("data") / "small"))
+
+
+@pytest.fixture(scope="module")
+def evaluation(collection: Collection, expander: Expander) -> Evaluation:
+    return evaluate(collection, [expander], PRUNINGS)
+
+
+def test_figures_are_those_of_pytrec_eval_on_the_run_files(evaluation: Evaluation, tmp_path: Path) -> None:
+    evaluation.save(tmp_path)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert [system["run"] for system in result["systems"]] == [
+        "tiny-en.run",
+        "tiny-en-top-4.run",
+        "tiny-en-min-0.5.run",
+        "BM25.run",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["result.json", *(system["run"] for system in result["systems"])]
+    )
+    measures = {"nDCG@10": "ndcg_cut_10", "recall@100": "recall_100", "recall@1000": "recall_1000"}
+    for system in result["systems"]:
+        with (tmp_path / system["run"]).open() as file:
+            found = pytrec_eval.parse_run(file)
+        figures = pytrec_eval.RelevanceEvaluator(JUDGEMENTS, set(measures.values())).evaluate(found)
+        top_10 = {
+            query: dict(sorted(row.items(), key=lambda pair: (pair[1], pair[0]))[-10:]) for query, row in found.items()
+        }
+        reciprocal = pytrec_eval.RelevanceEvaluator(JUDGEMENTS, {"recip_rank"}).evaluate(top_10)
+        for query in JUDGEMENTS:
+            for name, theirs in measures.items():
+                expected = figures[query][theirs] if query in figures else 0
+                assert system["per_query"][name][query] == pytest.approx(expected, abs=1e-12)
+            expected = reciprocal[query]["recip_rank"] if query in reciprocal else 0
+            assert system["per_query"]["MRR@10"][query] == pytest.approx(expected, abs=1e-12)
+        for name, figure in system["measures"].items():
+            assert figure == pytest.approx(np.mean([*system["per_query"][name].values()]))
+
+
+def test_ties_are_in_the_order_in_which_trec_eval_reads_the_run_file(tmp_path: Path, expander: Expander) -> None:
+    documents = {f"d{n}": ("", "the very same honey") for n in range(30)}
+    folder = write_beir(tmp_path / "ties", documents, {"q": "honey"}, {"q": {"d3": 1, "d25": 2}})
+    found = evaluate(Collection.read(folder), [expander])
+    for system in (*found.systems, found.bm25):
+        theirs = pytrec_eval.RelevanceEvaluator({"q": {"d3": 1, "d25": 2}}, {"ndcg_cut_10", "recall_5"}).evaluate(
+            pytrec_eval.parse_run(found.trec_run(system))
+        )
+        assert system.mean("nDCG@10") == pytest.approx(theirs["q"]["ndcg_cut_10"])
+        order = [line.split()[2] for line in found.trec_run(system)]
+        assert order == sorted(documents, reverse=True)
+
+
+def test_the_scores_of_the_run_are_the_dot_products(evaluation: Evaluation, expander: Expander) -> None:
+    texts = dict(zip(DOCUMENTS, expander.encode([f"{a} {b}".strip() for a, b in DOCUMENTS.values()]), strict=True))
+    queries = dict(zip(QUERIES, expander.encode(QUERIES.values(), role="query"), strict=True))
+    for system, pruning in zip(evaluation.systems, PRUNINGS, strict=True):
+        lines = [line.split() for line in evaluation.trec_run(system)]
+        assert len(lines) > 5
+        for query, _, document, _, score, _ in lines:
+            exact = queries[query].dot(pruning(texts[document]))
+            assert float(score) == pytest.approx(exact, rel=1e-6) and np.float32(score) == np.float32(float(score))
+
+
+def test_prunings_cost_what_the_pruned_documents_hold(evaluation: Evaluation, expander: Expander) -> None:
+    vectors = expander.encode([f"{a} {b}".strip() for a, b in DOCUMENTS.values()])
+    queries = expander.encode([QUERIES[query] for query in JUDGEMENTS], role="query")
+    for system, record, pruning in zip(evaluation.systems, evaluation.record()["systems"], PRUNINGS, strict=False):
+        pruned = [pruning(vector) for vector in vectors]
+        assert record["postings"] == sum(map(len, pruned)) == system.documents.postings
+        assert record["index_bytes"] == 8 * record["postings"]
+        assert record["weights_per_document"] == pytest.approx(np.mean([*map(len, pruned)]))
+        assert record["weights_per_query"] == pytest.approx(np.mean([*map(len, queries)]))
+        reads = [sum(np.isin(pruned_.indices, query.indices).sum() for pruned_ in pruned) for query in queries]
+        assert record["posting_reads_per_query"] == pytest.approx(np.mean(reads))
+        assert record["documents_per_second"] > 0 and record["queries_per_second"] > 0
+    assert evaluation.systems[1].documents.mean_length <= 4
+
+
+def test_a_model_encodes_once_for_all_its_prunings(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    expander = Expander()
+    stream = expander.stream
+
+    def counted(texts, *, role="doc"):  # type: ignore[no-untyped-def]
+        for text, vector in zip(kept := list(texts), stream(kept, role=role), strict=True):
+            seen.append(text)
+            yield vector
+
+    monkeypatch.setattr(expander, "stream", counted)
+    monkeypatch.setattr(systems, "BLOCK", 3)
+    found = systems.evaluate_model(collection, expander, PRUNINGS)
+    assert sorted(seen) == sorted([*collection.documents.values(), *collection.queries.values()])
+    assert [system.name for system in found] == ["tiny-en", "tiny-en, top 4", "tiny-en, min 0.5"]
+
+
+def test_each_system_is_compared_with_bm25(evaluation: Evaluation) -> None:
+    record = evaluation.record()
+    *models, bm25 = record["systems"]
+    assert bm25["name"] == "BM25" and bm25["against_bm25"] is None and "t-test" in record["significance_test"]
+    for system in models:
+        ours, theirs = ([*row["per_query"]["nDCG@10"].values()] for row in (system, bm25))
+        assert system["against_bm25"]["difference"] == pytest.approx(np.mean(ours) - np.mean(theirs))
+        if ours != theirs:
+            assert system["against_bm25"]["p"] == pytest.approx(scipy.stats.ttest_rel(ours, theirs).pvalue)
+
+
+def test_the_table_and_the_notes_say_what_the_figures_are(evaluation: Evaluation) -> None:
+    table = evaluation.table()
+    assert table.splitlines()[0] == "small, test: 10 documents, 6 judged queries, 10 judgements"
+    head, first = table.splitlines()[2:4]
+    assert re.split(" {2,}", head.strip()) == ["tiny-en", "tiny-en, top 4", "tiny-en, min 0.5", "BM25"]
+    assert first.split() == ["nDCG@10", *(f"{s.mean('nDCG@10'):.3f}" for s in (*evaluation.systems, evaluation.bm25))]
+    for words in (
+        "as trec_eval does; gain 2^grade - 1 is given beside it",
+        "paired t-test",
+        "8 bytes a posting",
+        "k1 0.9",
+    ):
+        assert words in table
+    assert "queries that find nothing by BM25, counted as 0 (as by trec_eval -c): 1" in map(str, evaluation.warnings)
+
+
+def test_two_models_of_one_name_are_an_error(collection: Collection, expander: Expander) -> None:
+    with pytest.raises(ValueError, match="must differ"):
+        evaluate(collection, [expander, expander])
+    with pytest.raises(ValueError, match="called BM25"):
+        evaluate(collection, [expander], names=["BM25"])
+
+
+def test_names_that_look_alike_get_runs_of_their_own(collection: Collection, expander: Expander) -> None:
+    found = evaluate(collection, [expander, expander], names=["a b", "a-b"])
+    assert list(found.run_names().values()) == ["a-b.run", "a-b~2.run", "BM25.run"]
+
+
+def test_the_command_measures_several_models_and_prunings_and_writes_what_it_found(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "other")
+    options = ["--compare", "tiny-en", tmp_path / "other", "--top", "4", "--top", "8", "--min-weight", "0.5"]
+    done = run("eval", write_ms_marco(tmp_path / "m"), *options, "-o", tmp_path / "out", "--html", tmp_path / "r.html")
+    assert done.returncode == 0, done.stderr
+    assert "warning: queries without a judgement in this split, left out: 1\n" in done.stderr
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    names = [name + rest for name in ("tiny-en", "small") for rest in ("", ", top 4", ", top 8", ", min 0.5")]
+    assert [system["name"] for system in result["systems"]] == [*names, "BM25"]
+    assert all(name in done.stdout for name in names) and result["collection"]["split"] == "dev.small"
+    assert {"what": "queries without a judgement in this split, left out", "count": 1} in result["warnings"]
+    assert len(list((tmp_path / "out").glob("*.run"))) == 9
+    assert (tmp_path / "r.html").read_text().count("<h1>") == 1
+
+
+def test_a_broken_collection_and_a_split_that_is_not_there_are_one_line_and_exit_1(tmp_path: Path) -> None:
+    for arguments in ([tmp_path], [write_beir(tmp_path / "b"), "--split", "dev"]):
+        done = run("eval", *arguments)
+        assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [["--top", "0"], ["--min-weight", "nan"], ["--model", "a", "--compare", "b"]])
+def test_a_wrong_option_is_exit_2(options: list[str]) -> None:
+    assert run("eval", "folder", *options).returncode == 2
+
+
+def test_the_command_line_loads_no_evaluation_before_it_is_asked_for() -> None:
+    heavy = {"scipy", "bm25s", "ir_measures"}
+    code = f"import sys, spladerunner.__main__ as main; main._parser(); print({heavy} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
+
+
+def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "ir_measures.py").write_text("raise ModuleNotFoundError('No module named x', name='ir_measures')")
+    done = run("eval", write_beir(tmp_path / "b"), env={"PYTHONPATH": str(tmp_path), "PATH": sys.prefix})
+    assert done.returncode == 1
+    assert "pip install 'spladerunner[eval]'" in done.stderr and done.stderr.count("\n") == 1

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from spladerunner.evaluation.measures import EXPONENTIAL, MAIN, compare, measure
+from spladerunner.evaluation.search import NOTHING, Ranking
+
+IDS = [f"d{n}" for n in range(1200)]
+
+
+def ranking(*documents: int) -> Ranking:
+    return Ranking(np.array(documents), np.ones(len(documents), dtype=np.float32))
+
+
+def discounted(gains: list[int]) -> float:
+    return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
+
+
+def test_figures_are_the_definitions_by_hand() -> None:
+    judgements = {"a": {"d1": 1, "d0": 3, "d2": 2, "gone": 1}, "b": {"d1100": 1, "d50": 1}, "c": {"d1": 1}}
+    scores = measure(judgements, IDS, [ranking(1, 9, 0), ranking(*range(1000)), NOTHING])
+    assert scores[MAIN].tolist() == pytest.approx([discounted([1, 0, 3]) / discounted([3, 2, 1, 1]), 0, 0])
+    assert scores[EXPONENTIAL].tolist() == pytest.approx([discounted([1, 0, 7]) / discounted([7, 3, 1, 1]), 0, 0])
+    assert scores["MRR@10"].tolist() == [1, 0, 0]
+    assert scores["recall@100"].tolist() == scores["recall@1000"].tolist() == [0.5, 0.5, 0]
+
+
+def test_the_rankings_order_holds_though_scores_be_equal() -> None:
+    judgements = {"a": {"d0": 1}}
+    assert measure(judgements, IDS, [ranking(1, 0)])["MRR@10"] == measure(judgements, IDS, [ranking(2, 0)])["MRR@10"]
+
+
+def test_what_has_no_relevant_document_counts_as_zero_and_grades_below_zero_as_not_relevant() -> None:
+    scores = measure({"a": {"d0": 0}, "b": {"d0": -2, "d1": 1}}, IDS, [ranking(0), ranking(0, 1)])
+    assert EXPONENTIAL not in scores
+    assert scores["MRR@10"].tolist() == [0, 0.5] and scores[MAIN].tolist() == pytest.approx([0, 1 / math.log2(3)])
+
+
+def test_neither_gain_is_taken_for_the_other_whatever_the_hashes_are() -> None:
+    """ir_measures, asked for both at once, gives one nDCG for the other under some hash seeds."""
+    code = """
+import numpy as np
+from spladerunner.evaluation.measures import measure, Ranking
+found = Ranking(np.array([1, 0]), np.ones(2, dtype=np.float32))
+figures = measure({"a": {"x": 2, "y": 1}}, ["x", "y"], [found])
+print({name: round(float(scores[0]), 4) for name, scores in figures.items()})
+"""
+    printed = {
+        subprocess.check_output([sys.executable, "-c", code], text=True, env={**os.environ, "PYTHONHASHSEED": seed})
+        for seed in "123"
+    }
+    linear, exponential = discounted([1, 2]) / discounted([2, 1]), discounted([1, 3]) / discounted([3, 1])
+    (line,) = printed
+    assert f"'{MAIN}': {linear:.4f}" in line and f"'{EXPONENTIAL}': {exponential:.4f}" in line
+
+
+def test_the_comparison_is_scipys_paired_t_test() -> None:
+    random = np.random.default_rng(0)
+    ours, theirs = random.random(50), random.random(50)
+    theirs[0] = ours[0]
+    found = compare(ours, theirs)
+    differences = ours - theirs
+    t = differences.mean() / (differences.std(ddof=1) / math.sqrt(50))
+    assert found.p == pytest.approx(2 * scipy.stats.t.sf(abs(t), 49))
+    assert found.difference == pytest.approx(ours.mean() - theirs.mean())
+    assert (found.better, found.worse, found.equal) == ((ours > theirs).sum(), (ours < theirs).sum(), 1)
+
+
+def test_where_chance_cannot_be_told_there_is_no_p() -> None:
+    one, two = np.ones(1), np.ones(2)
+    assert compare(two, two).p == 1 and compare(one, one).p == 1
+    assert compare(one, one / 2).p is None and compare(two, two / 2).p is None
