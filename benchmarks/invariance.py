@@ -1,6 +1,6 @@
 """What it costs that a text's vector does not depend on its neighbours.
 
-    python -m benchmarks.invariance DATA
+    python -m benchmarks.invariance SHARED FOLDER
 
 Runs the embedded document graph over SciFact abstracts of mixed lengths in each way of putting texts together, in
 turn, five rounds. Prints documents a second and by how much weights differ from those of the text run alone.
@@ -8,8 +8,6 @@ turn, five rounds. Prints documents a second and by how much weights differ from
 
 from __future__ import annotations
 
-import itertools
-import statistics
 import sys
 import tempfile
 import time
@@ -22,8 +20,12 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from spladerunner.export.optimize import fuse
+from spladerunner.export.quantize import quantize
+from spladerunner.export.quantize_embedding import quantize_embedding
 
-from benchmarks.quality import Collection
+from benchmarks.materials import make, make_texts
+from benchmarks.measure import keep, machine, median, spread, table
 from spladerunner.cores import available_cores
 from spladerunner.pooling import max_pool
 from spladerunner.registry import embedded_folder
@@ -41,13 +43,13 @@ def open_session(graph: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.enable_mem_pattern = False
-    options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
 def run(session: onnxruntime.InferenceSession, batch: TokenBatch) -> Weights:
     """(B, V) weights."""
-    feeds = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.type_ids}
+    values = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.type_ids}
+    feeds = {given.name: values[given.name] for given in session.get_inputs()}
     return np.log1p(np.maximum(max_pool(session.run(None, feeds)[0], batch.mask), 0))
 
 
@@ -108,41 +110,59 @@ def scale_each_token(graph: Path, changed: Path) -> Path:
 
 def main() -> None:
     """Measures every way, and prints the table."""
+    shared, folder = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
+    make(shared, folder, ("bert-base", "tiny-en"))
     cores = available_cores()
     tokenizer = Tokenizer(embedded_folder() / "tokenizer.json")
-    documents = Collection.read(Path(sys.argv[1]) / "scifact").documents.values()
-    batches = [tokenizer.encode(text, MAX_LENGTH) for text in itertools.islice(documents, TEXTS)]
-    graph = embedded_folder() / "doc.onnx"
-    with tempfile.TemporaryDirectory() as scratch:
-        own_scales = scale_each_token(graph, Path(scratch) / "own_scales.onnx")
-        one, all_cores = open_session(graph, 1), open_session(graph, cores)
+    batches = [tokenizer.encode(text, MAX_LENGTH) for text in make_texts(shared, folder)["collection"][:TEXTS]]
+    shipped = embedded_folder() / "doc.onnx"
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        quantized = quantize(folder / "tiny-en-made" / "steps" / "optimized.onnx", scratch / "quantized.onnx")
+        own_scales = scale_each_token(quantized, scratch / "own_scales.onnx")
+        masked = scratch / "masked.onnx"  # in a batch, attention needs its mask
+        quantize_embedding(fuse(quantized, scratch / "fused.onnx"), masked)
+        one, all_cores = open_session(shipped, 1), open_session(shipped, cores)
+        masked_one, masked_all = open_session(masked, 1), open_session(masked, cores)
         own_one, own_all = open_session(own_scales, 1), open_session(own_scales, cores)
-    ways: dict[str, Callable[[], list[Weights]]] = {
-        f"one text a run, {cores} side by side, 1 thread each": lambda: one_text_a_run(one, batches, cores),
-        f"one text a run, one after another, {cores} threads each": lambda: one_text_a_run(all_cores, batches, 1),
-        f"padded batches of 8, {cores} threads": lambda: padded(all_cores, batches, 8),
-        f"padded batches of 32, {cores} threads": lambda: padded(all_cores, batches, 32),
-        "a scale for each token, one text a run, side by side": lambda: one_text_a_run(own_one, batches, cores),
-        f"a scale for each token, padded batches of 8, {cores} threads": lambda: padded(own_all, batches, 8),
+    ways: dict[str, tuple[onnxruntime.InferenceSession, Callable[[], list[Weights]]]] = {
+        f"one text a run, {cores} side by side, 1 thread each": (one, lambda: one_text_a_run(one, batches, cores)),
+        f"one text a run, one after another, {cores} threads each": (
+            one,
+            lambda: one_text_a_run(all_cores, batches, 1),
+        ),
+        f"padded batches of 8, {cores} threads": (masked_one, lambda: padded(masked_all, batches, 8)),
+        f"padded batches of 32, {cores} threads": (masked_one, lambda: padded(masked_all, batches, 32)),
+        "a scale for each token, one text a run, side by side": (
+            own_one,
+            lambda: one_text_a_run(own_one, batches, cores),
+        ),
+        f"a scale for each token, padded batches of 8, {cores} threads": (own_one, lambda: padded(own_all, batches, 8)),
     }
-    alone = {False: one_text_a_run(one, batches, 1), True: one_text_a_run(own_one, batches, 1)}
+    alone = {session: one_text_a_run(session, batches, 1) for session in (one, masked_one, own_one)}
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     differences: dict[str, float] = {}
     for _ in range(ROUNDS):
-        for name, way in ways.items():
+        for name, (session, way) in ways.items():
             started = time.perf_counter()
             found = way()
             speeds[name].append(len(batches) / (time.perf_counter() - started))
-            expected = alone["each token" in name]
-            differences[name] = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
-    first = statistics.median(next(iter(speeds.values())))
-    print("| | documents a second | of the first | spread | largest difference from the text alone |")
-    print("|---|---|---|---|---|")
-    for name, rounds in speeds.items():
-        median = statistics.median(rounds)
-        spread = (max(rounds) - min(rounds)) / median
-        difference = "none" if differences[name] == 0 else f"{differences[name]:.2g}"
-        print(f"| {name} | {median:.0f} | {median / first:.2f} | {spread:.0%} | {difference} |")
+            pairs = zip(found, alone[session], strict=True)
+            differences[name] = max(float(np.abs(a - b).max()) for a, b in pairs)
+    first = median(next(iter(speeds.values())))
+    rows = [
+        [
+            name,
+            f"{median(rounds):.0f}",
+            f"{median(rounds) / first:.2f}",
+            f"{spread(rounds):.0%}",
+            "none" if differences[name] == 0 else f"{differences[name]:.2g}",
+        ]
+        for name, rounds in speeds.items()
+    ]
+    print(machine(), "\n")
+    print(table(["", "documents a second", "of the first", "spread", "largest difference from the text alone"], rows))
+    keep("invariance", {"speeds": speeds, "differences": differences})
 
 
 if __name__ == "__main__":

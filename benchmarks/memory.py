@@ -1,0 +1,64 @@
+"""Peak memory over ten thousand documents, and under a limit.
+
+python -m benchmarks.memory SHARED FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.materials import environment, make
+from benchmarks.measure import keep, machine, table
+
+DOCUMENTS = 10_000
+
+CODE = """
+import itertools, json, resource, sys
+from spladerunner import Expander
+model, texts, count = sys.argv[1:]
+texts = json.load(open(texts, encoding="utf-8"))
+texts = [*texts["collection"], *(text[:n] for n, text in zip(itertools.cycle((60, 400, 1200)), texts["collection"]))]
+expander = Expander(*[model] if model else [])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+found = {"before": peak()}
+for n, _ in enumerate(expander.stream(itertools.islice(itertools.cycle(texts), int(count))), 1):
+    if n in (1, 100, 1000, 2500, 5000, 7500, int(count)):
+        found[n] = peak()
+print(json.dumps(found))
+"""
+
+
+def measure(python: Path, model: str, texts: Path, count: int) -> dict[str, float]:
+    """Peak resident memory in MB after so many documents; 'before' holds the texts."""
+    command = [str(python), "-c", CODE, model, str(texts), str(count)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd="/")
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    """Measures, keeps and prints."""
+    shared, folder = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
+    make(shared, folder)
+    own = environment(folder, "spladerunner", str(Path(__file__).resolve().parents[1]))
+    bundle = str(folder / "bert-base-made" / "bundle")
+    found = {
+        name: measure(own, model, folder / "texts.json", DOCUMENTS)
+        for name, model in (("embedded pair", ""), ("BERT-base int8", bundle))
+    }
+    print(machine(), "\n")
+    marks = list(next(iter(found.values())))
+    print(
+        table(
+            ["peak MB after", *marks],
+            [[name, *(f"{mb:.0f}" for mb in peaks.values())] for name, peaks in found.items()],
+        )
+    )
+    keep("memory", found)
+
+
+if __name__ == "__main__":
+    main()
