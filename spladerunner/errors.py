@@ -7,6 +7,8 @@ SpladeRunnerError
 │   └── IntegrityError   a file is not the one that its manifest describes
 ├── ProviderError        an execution provider was asked for that onnxruntime does not have here
 ├── MissingExtraError    a command needs packages of an optional extra
+├── InputError           a file of texts is damaged, or a line of it bad
+├── OutputError          a file of vectors cannot be begun, or not be resumed
 ├── CheckpointError      a checkpoint cannot become a bundle
 └── VerificationError    an exported bundle strays too far from its checkpoint
 """
@@ -40,6 +42,14 @@ class ProviderError(SpladeRunnerError):
 
 class MissingExtraError(SpladeRunnerError):
     """Packages of an optional extra are not installed."""
+
+
+class InputError(SpladeRunnerError):
+    """A file of texts cannot be read, or one of its lines is bad."""
+
+
+class OutputError(SpladeRunnerError):
+    """A file of vectors cannot be written: it exists, another run writes it, or it was begun otherwise."""
 
 
 class CheckpointError(SpladeRunnerError):
