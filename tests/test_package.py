@@ -38,7 +38,13 @@ def test_the_wheel_holds_the_packages_the_bundle_the_licence_and_nothing_else(wh
         found = set(archive.namelist())
     expected = {
         str(path.relative_to(ROOT))
-        for pattern in ("spladerunner/**/*.py", "spladerunner/py.typed", "models/*.py", "models/*.md", "models/tiny-en/*")
+        for pattern in (
+            "spladerunner/**/*.py",
+            "spladerunner/py.typed",
+            "models/*.py",
+            "models/*.md",
+            "models/tiny-en/*",
+        )
         for path in ROOT.glob(pattern)
     } | {str(path.relative_to(ROOT)) for path in (ROOT / "export").iterdir() if path.suffix in (".py", ".jsonl")}
     expected = {name if name.startswith("spladerunner/") else f"spladerunner/{name}" for name in expected}

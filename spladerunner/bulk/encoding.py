@@ -115,6 +115,7 @@ def _encode(
     def texts() -> Iterator[str]:
         for line in _after(state, first, lines):
             waiting.append(line)
+            write_bad()  # where no vector is awaited before it
             if isinstance(line.content, Record):
                 yield line.content.text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ def shown() -> Iterator[Callable[[Done], None]]:
     if not sys.stderr.isatty():
         yield _log()
         return
-    with tqdm(unit=" documents", mininterval=0) as bar:
+    with tqdm(unit=" documents", mininterval=0, ncols=shutil.get_terminal_size().columns) as bar:
         begun = False
 
         def show(done: Done) -> None:

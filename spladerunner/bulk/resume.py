@@ -94,6 +94,8 @@ class Output:
     def write_bad(self, line: str) -> None:
         """A line of OUT.bad.jsonl, without its newline."""
         self._bad_lines.append(line.encode() + b"\n")
+        if len(self._bad_lines) >= 1000:
+            self._flush()
 
     def reached(self, lines: int, digest: str) -> None:
         """All that was written so far came from this many lines of the input, which have this digest."""
