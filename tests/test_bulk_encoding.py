@@ -18,6 +18,7 @@ from test_main import in_terminal, run
 
 from spladerunner import Expander, InputError, OutputError
 from spladerunner.bulk import Input, Shard, encode, encoding
+from spladerunner.bulk.resume import Output
 
 WORDS = [
     "the",
@@ -262,3 +263,28 @@ def test_sigterm_ends_it_quietly_and_saved(tmp_path: Path, bundle: Path) -> None
     saved = json.loads(state.read_bytes())
     lines = (tmp_path / "out.partial").read_bytes()[: saved["bytes"]].splitlines()
     assert len(lines) == saved["documents"] > 0
+
+
+def test_killed_while_the_files_get_their_names(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus, out, state = (
+        write_corpus(tmp_path / "c.jsonl", 100, bad=True),
+        tmp_path / "out",
+        tmp_path / "out.partial.json",
+    )
+    expander, inputs = Expander(bundle), [Input(str(corpus))]
+    done = encode(expander, inputs, tmp_path / "calm", skip_bad=True)
+
+    def stop(_: Output) -> None:
+        raise StopError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Output, "_rename", stop)
+        with pytest.raises(StopError):
+            encode(expander, inputs, out, skip_bad=True)
+    complete = state.read_bytes()
+    for _ in range(2):  # before the first name, and after the last
+        assert encode(expander, inputs, out, skip_bad=True) == done
+        for suffix in ("", ".bad.jsonl"):
+            assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"calm{suffix}").read_bytes()
+        assert not list(tmp_path.glob("*partial*"))
+        state.write_bytes(complete)

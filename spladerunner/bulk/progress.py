@@ -21,7 +21,8 @@ def shown() -> Iterator[Callable[[Done], None]]:
     if not sys.stderr.isatty():
         yield _log()
         return
-    with tqdm(unit=" documents", mininterval=0, ncols=shutil.get_terminal_size().columns) as bar:
+    columns, rows = shutil.get_terminal_size()  # tqdm draws nothing where a terminal calls itself empty
+    with tqdm(unit=" documents", mininterval=0, ncols=columns, nrows=rows) as bar:
         begun = False
 
         def show(done: Done) -> None:
