@@ -15,6 +15,7 @@ from itertools import islice
 from typing import cast
 
 from spladerunner import Expander, MissingExtraError, SpladeRunnerError, __version__, fetch, list_models
+from spladerunner.bulk import command as bulk
 from spladerunner.bundle import RoleName
 from spladerunner.evaluation.command import add_parser as add_eval
 from spladerunner.explanation import Explanation
@@ -91,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--revision", help="a branch, tag or commit; unless given, the default branch")
     fetch.add_argument("--update", action="store_true", help="ask the Hub whether the revision has moved")
     fetch.set_defaults(run=_fetch)
+
+    bulk.add_parser(commands)
 
     export = commands.add_parser("export", help="a checkpoint, or a pair of them, to a bundle")
     source = "FOLDER|REPOSITORY[@REVISION]"

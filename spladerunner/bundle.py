@@ -103,6 +103,21 @@ class Bundle:
             thread.join()
             _check(path, "sha256", found[0], self.sha256[path])
 
+    def fingerprint(self) -> str:
+        """SHA-256, as hex, of the manifest, which has those of all files; without one, over the files themselves."""
+        manifest = self.folder / MANIFEST
+        if manifest.exists():
+            return str(file_record(manifest)["sha256"])
+        digest = hashlib.sha256()
+        graphs = {
+            role.graph: (role.pooling, role.activation) for role in self.roles.values() if isinstance(role, GraphRole)
+        }
+        digest.update(repr(sorted(graphs.values())).encode())
+        beside = {path for graph in graphs for path in graph.parent.glob(f"{graph.name}*")}  # external weights
+        for path in sorted({self.tokenizer, *beside}):
+            digest.update(f"{path.name} {file_record(path)['sha256']}\n".encode())
+        return digest.hexdigest()
+
 
 def choose_graph(names: Collection[str]) -> str | None:
     """The graph among a folder's or a repository's file names: model.onnx, onnx/model.onnx, or onnx/model*.onnx."""

@@ -8,6 +8,8 @@ SpladeRunnerError
 ├── ProviderError        an execution provider was asked for that onnxruntime does not have here
 ├── MissingExtraError    a command needs packages of an optional extra
 ├── CollectionError      a judged collection is missing, broken, or gives no figure that can be trusted
+├── InputError           a file of texts is damaged, or a line of it bad
+├── OutputError          a file of vectors cannot be begun, or not be resumed
 ├── CheckpointError      a checkpoint cannot become a bundle
 └── VerificationError    an exported bundle strays too far from its checkpoint
 """
@@ -45,6 +47,14 @@ class MissingExtraError(SpladeRunnerError):
 
 class CollectionError(SpladeRunnerError):
     """A judged collection cannot be read, or no figure that can be trusted comes of it."""
+
+
+class InputError(SpladeRunnerError):
+    """A file of texts cannot be read, or one of its lines is bad."""
+
+
+class OutputError(SpladeRunnerError):
+    """A file of vectors cannot be written: it exists, another run writes it, or it was begun otherwise."""
 
 
 class CheckpointError(SpladeRunnerError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
@@ -78,6 +80,12 @@ class Expander:
     def vocabulary(self) -> Vocabulary:
         """The tokens that the vectors' indices stand for."""
         return self._tokenizer.vocabulary
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, as hex, over what the vectors depend on: the model's files, the lengths read, the providers."""
+        parts = [self._bundle.fingerprint(), dict(self._max_length), self._providers]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def expand(self, texts: str | Iterable[str]) -> list[dict[str, float]]:
         """Documents as {token: weight}, heaviest first; one for each text, and a lone text counts as a list of one."""

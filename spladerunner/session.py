@@ -23,6 +23,7 @@ from spladerunner.errors import ModelFilesError, ProviderError
 from spladerunner.tokenizer import TokenBatch
 
 CPU = "CPUExecutionProvider"
+ONNXRUNTIME_VERSION: str = onnxruntime.__version__
 
 SLOWER_FUSIONS = ("SkipLayerNormFusion",)
 """What onnxruntime would fuse to its disadvantage: on CPUs, its operator for a sum and its layer normalization takes

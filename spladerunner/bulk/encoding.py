@@ -1,0 +1,227 @@
+"""The encoder of files: from the lines of the inputs to lines of vectors, in order, and on from where it was killed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from os import PathLike
+from pathlib import Path
+
+import tokenizers
+
+from spladerunner.bulk.inputs import Input
+from spladerunner.bulk.records import BEIR, Fields, Record, parse
+from spladerunner.bulk.resume import Output, State
+from spladerunner.bulk.seen import SeenIds
+from spladerunner.bulk.shard import Shard
+from spladerunner.bundle import RoleName
+from spladerunner.errors import InputError, OutputError
+from spladerunner.expander import Expander
+from spladerunner.formats import FORMATS
+from spladerunner.session import ONNXRUNTIME_VERSION
+
+SAVE_SECONDS = 5.0
+"""How much work a kill can cost, in seconds."""
+
+WHOLE = Shard()
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far an encoding is. lines, of `total` if that is known, are documents and bad lines of this part."""
+
+    lines: int
+    total: int | None
+    documents: int
+    bad: int
+
+
+@dataclass(frozen=True)
+class _Bad:
+    file: str
+    line: int
+    reason: str
+    raw: bytes
+
+    def json(self) -> str:
+        raw = self.raw.decode("utf-8", "backslashreplace")
+        return json.dumps({"file": self.file, "line": self.line, "reason": self.reason, "raw": raw})
+
+
+@dataclass(frozen=True)
+class _Line:
+    """number: how many lines of all inputs end with this one. digest: of those lines."""
+
+    number: int
+    digest: bytes
+    content: Record | _Bad
+
+
+def encode(
+    expander: Expander,
+    inputs: Sequence[Input],
+    output: str | PathLike[str],
+    *,
+    role: RoleName = "doc",
+    format: str = "json",  # noqa: A002
+    fields: Fields = BEIR,
+    shard: Shard = WHOLE,
+    skip_bad: bool = False,
+    progress: Callable[[Done], None] = lambda _: None,
+) -> Done:
+    """Writes a line in the format for each record of the inputs to the file `output`, which must not exist.
+
+    Killed at any moment and called again with the same arguments, it goes on where it was, and the file is byte for
+    byte that of an undisturbed run. To do so it reads the inputs again up to there, which also shows whether they
+    are the same still. Bad lines raise an InputError, or go to `output`.bad.jsonl with skip_bad.
+
+    progress hears how far it is: at the start, at every save, and at most ten times a second between.
+    Raises InputError, OutputError, and OSError where the disk is full; what was saved is kept.
+    """
+    output = Path(output)
+    if output.suffix in (".gz", ".zst"):
+        raise OutputError(f"{output} would be compressed, which cannot be resumed. Write it plain, then compress it.")
+    total = _total(inputs)
+    if shard.of > 1 and total is None:
+        raise InputError("Standard input and pipes cannot be split into parts: their length is unknown. Give files.")
+    part = shard.lines(total) if total is not None else None
+    writer = Output(output, _options(expander, inputs, role, format, fields, shard))
+    try:
+        if writer.finished:
+            count = writer.state["lines"] - (part.start if part is not None else 0)
+            return Done(count, count, writer.state["documents"], count - writer.state["documents"])
+        return _encode(expander, _lines(inputs, fields, skip_bad, part), writer, role, format, part, progress)
+    finally:
+        writer.close()
+
+
+def _encode(
+    expander: Expander,
+    lines: Iterator[_Line],
+    writer: Output,
+    role: RoleName,
+    format: str,  # noqa: A002
+    part: range | None,
+    progress: Callable[[Done], None],
+) -> Done:
+    state, line_of = writer.state, FORMATS[format]
+    first, total = (part.start, len(part)) if part is not None else (0, None)
+    waiting: deque[_Line] = deque()
+
+    def texts() -> Iterator[str]:
+        for line in _after(state, first, lines):
+            waiting.append(line)
+            write_bad()  # where no vector is awaited before it
+            if isinstance(line.content, Record):
+                yield line.content.text
+
+    def write_bad() -> None:
+        while waiting and isinstance(waiting[0].content, _Bad):
+            line = waiting.popleft()
+            assert isinstance(line.content, _Bad)
+            writer.write_bad(line.content.json())
+            writer.reached(line.number, line.digest.hex())
+
+    def done() -> Done:
+        count: int = max(state["lines"] - first, 0)
+        return Done(count, total, state["documents"], count - state["documents"])
+
+    progress(done())
+    saved = told = time.monotonic()
+    try:
+        for vector in expander.stream(texts(), role=role):
+            write_bad()
+            line = waiting.popleft()
+            assert isinstance(line.content, Record)
+            try:
+                written = line_of(line.content.id, vector, expander.vocabulary)
+            except ValueError as error:
+                raise OutputError(f"{line.content.id!r} cannot be written as {format}: {error}") from error
+            writer.write(written)
+            writer.reached(line.number, line.digest.hex())
+            now = time.monotonic()
+            if now - saved >= SAVE_SECONDS:
+                writer.save()
+                saved = now
+            if now - told >= 0.1:
+                progress(done())
+                told = now
+    except (InputError, OutputError, KeyboardInterrupt, SystemExit):
+        writer.save()
+        raise
+    write_bad()
+    writer.finish()
+    progress(done())
+    return done()
+
+
+def _lines(inputs: Sequence[Input], fields: Fields, skip_bad: bool, part: range | None) -> Iterator[_Line]:
+    """All lines from the first of the inputs to the last of the part, each held against the ids before it."""
+    seen, number, digest = SeenIds(), 0, b""
+    for source in inputs:
+        for here, raw in enumerate(source.lines((fields.id, fields.title, fields.text)), start=1):
+            if part is not None and number >= part.stop:
+                return
+            number += 1
+            digest = sha256(digest + raw).digest()
+            content: Record | _Bad
+            try:
+                content = parse(source.kind, raw, number, fields)
+                if not seen.add(content.id):
+                    raise ValueError(f"the id {content.id!r} is seen twice")
+            except ValueError as error:
+                if not skip_bad:
+                    raise InputError(
+                        f"{source.name}, line {here}: {error}. Mend it, or go on without such lines: --skip-bad"
+                    ) from error
+                content = _Bad(source.name, here, str(error), raw)
+            yield _Line(number, digest, content)
+
+
+def _after(state: State, first: int, lines: Iterator[_Line]) -> Iterator[_Line]:
+    """The lines that are still to do: those of the part, without those that an earlier run has done."""
+    done, digest = state["lines"], state["digest"]
+    reached = 0
+    for line in lines:
+        reached = line.number
+        if line.number == done and line.digest.hex() != digest:
+            break
+        if line.number > max(done, first):
+            yield line
+    else:
+        if reached >= done:
+            return
+    raise OutputError(
+        f"The inputs are not those that were begun with: their first {done} lines differ. Put them back as they were, "
+        "or delete the output's .partial files to start over."
+    )
+
+
+def _total(inputs: Sequence[Input]) -> int | None:
+    sizes = [source.size() for source in inputs]
+    return None if None in sizes else sum(source.count() for source in inputs)
+
+
+def _options(
+    expander: Expander,
+    inputs: Sequence[Input],
+    role: str,
+    format: str,  # noqa: A002
+    fields: Fields,
+    shard: Shard,
+) -> State:
+    """What must be the same on resume. skip_bad need not: it changes nothing before the first bad line."""
+    return {
+        "model": f"{expander.name} {expander.fingerprint}",
+        "role": role,
+        "format": format,
+        "input": [[source.path, source.kind, source.size()] for source in inputs],
+        "fields": asdict(fields),
+        "shard": str(shard),
+        "onnxruntime": ONNXRUNTIME_VERSION,
+        "tokenizers": tokenizers.__version__,
+    }

@@ -1,0 +1,101 @@
+"""Readers: every kind of input, every kind of bad line."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from spladerunner import InputError
+from spladerunner.bulk.inputs import Input
+from spladerunner.bulk.records import Fields, Record, parse, read_json_lines, read_parquet, read_text, read_tsv
+from spladerunner.bulk.seen import SeenIds
+from spladerunner.bulk.shard import Shard
+
+LINES = b'\xef\xbb\xbf{"_id": "a", "title": "T", "text": "x"}\r\n{"_id": 7, "text": "y"}'
+RECORDS = [Record("a", "T x"), Record("7", "y")]
+
+
+def test_json_lines_plain_gzip_and_zstd(tmp_path: Path) -> None:
+    half = len(LINES) // 2
+    packed = {
+        "c.jsonl": LINES,
+        "c.jsonl.gz": gzip.compress(LINES[:half]) + gzip.compress(LINES[half:]),
+        "c.jsonl.zst": zstandard.compress(LINES[:half]) + zstandard.compress(LINES[half:]),
+    }
+    for name, content in packed.items():
+        (tmp_path / name).write_bytes(content)
+        assert list(read_json_lines(tmp_path / name)) == RECORDS
+        assert Input(str(tmp_path / name)).count() == 2
+        if name != "c.jsonl":
+            (tmp_path / name).write_bytes(content[:-3])
+            with pytest.raises(InputError, match="damaged or cut off"):
+                list(read_json_lines(tmp_path / name))
+
+
+def test_tsv_text_and_parquet(tmp_path: Path) -> None:
+    (tmp_path / "c.tsv").write_text("1\tone\n2\ttwo\n")
+    assert list(read_tsv(tmp_path / "c.tsv")) == [Record("1", "one"), Record("2", "two")]
+    (tmp_path / "c.txt").write_text("one\n\ntwo")
+    assert list(read_text(tmp_path / "c.txt")) == [Record("1", "one"), Record("2", ""), Record("3", "two")]
+    parquet.write_table(pa.table({"n": [1, 2], "body": ["é", "b"]}), tmp_path / "c.parquet")
+    assert list(read_parquet(tmp_path / "c.parquet", Fields(id="n", text="body"))) == [
+        Record("1", "é"), Record("2", "b")
+    ]  # fmt: skip
+    assert Input(str(tmp_path / "c.parquet")).count() == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{", "broken JSON"),
+        (b"", "broken JSON"),
+        (b"[" * 100_000, "broken JSON"),
+        (b"[]", "object"),
+        (b'{"_id": "a"}', "no text"),
+        (b'{"_id": "a", "text": null}', "no text"),
+        (b'{"_id": "a", "text": 3}', "not a string"),
+        (b'{"_id": "a", "text": "x", "title": []}', "not a string"),
+        (b'{"text": "x"}', "no id"),
+        (b'{"_id": true, "text": "x"}', "no id"),
+        (b'{"_id": "a", "text": "\\ud800"}', "surrogate"),
+        (b'{"_id": "a", "text": "\xff"}', "invalid UTF-8"),
+    ],
+)
+def test_bad_lines(tmp_path: Path, line: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        parse("jsonl", line, 1)
+    (tmp_path / "c.jsonl").write_bytes(LINES + b"\n" + line + b"\n")
+    with pytest.raises(InputError, match=rf"c\.jsonl, line 3: .*{reason}"):
+        list(read_json_lines(tmp_path / "c.jsonl"))
+
+
+def test_a_tsv_line_needs_a_tab_and_an_id() -> None:
+    for line in (b"one", b"\tone"):
+        with pytest.raises(ValueError, match=r"no tab|no id"):
+            parse("tsv", line, 1)
+
+
+def test_a_suffix_that_tells_nothing_is_an_error() -> None:
+    for path in ("-", "corpus", "corpus.csv", "corpus.gz"):
+        with pytest.raises(InputError, match="--input-format"):
+            Input(path)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 50))
+def test_parts_are_contiguous_and_even(total: int, of: int) -> None:
+    parts = [Shard(number, of).lines(total) for number in range(1, of + 1)]
+    assert [line for part in parts for line in part] == list(range(total))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_ids_are_new_once() -> None:
+    seen = SeenIds()
+    assert all(seen.add(str(number)) for number in range(20_000))
+    assert not any(seen.add(str(number)) for number in range(20_000))
