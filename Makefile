@@ -2,6 +2,7 @@
 # make test     lint, types and tests, in an environment with what the tests and the export need
 # make engines  vectors in real search engines, in an environment with those
 # make browser  tests of the pages in a headless Chromium, in an environment of their own
+# make bench    every table of benchmarks/README.md; an hour, with nothing else running
 # make models   the embedded bundle again, from its checkpoints
 # make quality  nDCG@10 of the embedded bundle, its checkpoints and BM25
 # make picture  docs/expansion.svg again
@@ -20,7 +21,7 @@ SOURCES := pyproject.toml README.md $(wildcard $(foreach kind,py css js,spladeru
 SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.
 QUESTION := who built the nuclear bomb
 
-.PHONY: run test engines browser models quality picture clean
+.PHONY: run test engines browser bench models quality picture clean
 
 run: $(RUN)/installed
 	@$(RUN)/bin/spladerunner expand --top 12 "$(SENTENCE)"
@@ -39,6 +40,11 @@ engines: $(ENGINES)/installed
 
 browser: $(BROWSER)/installed
 	$(BROWSER)/bin/python -m pytest tests/browser
+
+bench: $(TEST)/installed
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check matplotlib
+	for table in throughput cold_start latency memory levers invariance scaling size plot; do \
+		$(TEST)/bin/python -m benchmarks.$$table $(SHARED) .bench || exit 1; done
 
 models: $(TEST)/installed
 	rm -rf models/tiny-en

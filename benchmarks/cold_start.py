@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.materials import environment, make
 from benchmarks.measure import in_turn, keep, machine, median, spread, table
 
-ROUNDS = 15
+ROUNDS = 9
 
 STAGES = """
 import json, time

@@ -57,6 +57,7 @@ def make_bundle(checkpoint: Path, folder: Path) -> Path:
     from spladerunner.export.optimize import fuse, optimize
     from spladerunner.export.quantize import quantize
     from spladerunner.export.quantize_embedding import quantize_embedding
+    from spladerunner.export.weights_beside import put_weights_beside
 
     from spladerunner.bundle import SCHEMA, TOKENIZER
     from spladerunner.tokenizer import Tokenizer
@@ -73,8 +74,17 @@ def make_bundle(checkpoint: Path, folder: Path) -> Path:
     optimized = optimize(converted, steps / "optimized.onnx")
     fuse_attention(optimized, steps / "attention.onnx", len(vocabulary))
     quantize(steps / "attention.onnx", steps / "quantized.onnx")
-    quantize_embedding(fuse(steps / "quantized.onnx", steps / "fused.onnx"), made / "doc.onnx")
-    role = {"graph": "doc.onnx", "max_length": 256, "pooling": "max", "activation": "log1p_relu", "positions": 512}
+    quantize_embedding(fuse(steps / "quantized.onnx", steps / "fused.onnx"), steps / "shared.onnx")
+    put_weights_beside(steps / "shared.onnx", made / "doc.onnx")
+    weights = ["doc.onnx.data"]
+    role = {
+        "graph": "doc.onnx",
+        "weights": weights,
+        "max_length": 256,
+        "pooling": "max",
+        "activation": "log1p_relu",
+        "positions": 512,
+    }
     manifest = {
         "schema": SCHEMA,
         "name": folder.name,

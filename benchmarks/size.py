@@ -34,13 +34,15 @@ def weigh(site_packages: Path) -> dict[str, float]:
 
 def main() -> None:
     """Weighs, keeps and prints."""
-    folder = Path(sys.argv[1]).resolve()
+    folder = Path(sys.argv[2]).resolve()
     weights = {}
     for name, (short, requirement) in PEERS.items():
         python = environment(folder, short, requirement)
         (site_packages,) = (python.parents[1] / "lib").glob("python*/site-packages")
         weights[name] = weigh(site_packages)
-    print(table(["installed", "MB"], [[name, f"{sum(found.values()):.0f}"] for name, found in weights.items()]), "\n")
+    totals = {name: sum(found.values()) for name, found in weights.items()}
+    rows = [[name, f"{total:.0f}", f"{total * 1e6 / 2**20:.0f}"] for name, total in totals.items()]
+    print(table(["installed", "MB", "MiB"], rows), "\n")
     own = sorted(weights["spladerunner"].items(), key=lambda item: -item[1])
     rows = [[name, f"{mb:.1f}"] for name, mb in own if mb >= 0.5]
     rest = sum(mb for _, mb in own if mb < 0.5)

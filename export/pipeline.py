@@ -33,6 +33,7 @@ from .sides import open_sides
 from .source import Source
 from .table import Table
 from .verify import Agreement, TableAgreement, measure, measure_table, verification_texts
+from .weights_beside import put_weights_beside
 
 Progress = Callable[[str], None]
 Target = Literal["cpu", "cuda"]
@@ -136,6 +137,7 @@ class _Export:
         self._bundle = bundle
         self._scratch = scratch
         self._progress = progress
+        self._weights: dict[str, list[str]] = {}
 
     def run(self, name: str, licence: str) -> dict[str, Any]:
         """Fills the bundle's folder, but for its card, and returns its manifest."""
@@ -144,7 +146,7 @@ class _Export:
             "schema": SCHEMA,
             "name": name,
             "licence": licence,
-            "roles": {role: self._describe(role) for role in ROLES},
+            "roles": {},
             "vocabulary": {"size": len(vocabulary), "sha256": vocabulary.sha256},
             "weight_type": _WEIGHT_TYPES[self._target],
         }
@@ -163,6 +165,7 @@ class _Export:
         # verified.
         for role, graph in converted.items():
             self._finish(role, graph, ways[0])
+        manifest["roles"] = {role: self._describe(role) for role in ROLES}
         for role, side in self._own_sides().items():
             if isinstance(side, Table):
                 write_manifest(self._bundle, manifest)
@@ -173,8 +176,9 @@ class _Export:
                 measured = {"fp32_bytes": self._converted_size[role], **asdict(found)}
                 if way:
                     manifest["roles"][role]["quantization"] = way
-            file = manifest["roles"][role].get("graph") or manifest["roles"][role]["table"]
-            verification[role] = {**measured, "bytes": (self._bundle / file).stat().st_size}
+            described = manifest["roles"][role]
+            files = [described.get("graph") or described["table"], *described.get("weights", [])]
+            verification[role] = {**measured, "bytes": sum((self._bundle / file).stat().st_size for file in files)}
             shortfalls += [f"{role}: {text}" for text in found.shortfalls()]
         for role in ROLES:
             if role not in verification:  # served by the other's graph
@@ -201,6 +205,7 @@ class _Export:
         graph = "doc" if side is self._sides["doc"] else role
         return {
             "graph": f"{graph}.onnx",
+            **({"weights": self._weights[graph]} if self._weights.get(graph) else {}),
             "pooling": side.pooling,
             "activation": side.activation,
             **({"positions": side.positions} if side.positions else {}),
@@ -251,9 +256,12 @@ class _Export:
             fused = self._scratch / f"{role}-fused.onnx"
             with self._step("fuse", role) as made:
                 made.append(fuse(step, fused))
+            shared = self._scratch / f"{role}-shared.onnx"
             with self._step("embedding", role) as made:
-                made.append(graph)
-                tied = quantize_embedding(fused, graph)
+                made.append(shared)
+                tied = quantize_embedding(fused, shared)
+            made = put_weights_beside(shared, graph)
+            self._weights[role] = [path.name for path in made[1:]]
             if not tied:
                 self._progress(f"  the {role} model's embedding is not tied to its decoder: two int8 tables")
         else:
@@ -302,7 +310,7 @@ class _Export:
     def _fp32_expander(self, role: RoleName, checkpoint: Checkpoint) -> Expander:
         """Runs the graph as it was converted."""
         folder = self._scratch / f"{role}-fp32"
-        described = {**self._describe(role), "graph": "model.onnx"}
+        described = {**self._describe(role), "graph": "model.onnx", "weights": []}
         tokenizer = Tokenizer(folder / TOKENIZER).vocabulary
         manifest = {
             "schema": SCHEMA,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ class GraphRole:
     """Texts become vectors by a graph.
 
     max_length: the tokens it takes of a text, special ones included. positions: the most that it can take, if known.
+    weights: files beside the graph that it reads.
     """
 
     graph: Path
@@ -39,6 +39,7 @@ class GraphRole:
     pooling: str = "max"
     activation: str = "log1p_relu"
     positions: int | None = field(default=None, compare=False)
+    weights: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,22 +87,21 @@ class Bundle:
             raise ModelFilesError(f"{folder} cannot be read: {error}.") from error
 
     @contextmanager
-    def checking(self, path: Path) -> Iterator[None]:
-        """Compares a file with the manifest's SHA-256 while the body reads it, on another core if there is one.
+    def checking(self, *paths: Path) -> Iterator[None]:
+        """Compares files with the manifest's SHA-256 while the body reads them, on another core if there is one.
 
         Raises IntegrityError where they differ, whatever became of the body.
         """
-        if path not in self.sha256:
-            yield
-            return
-        found: list[str | OSError] = []
-        thread = threading.Thread(target=lambda: found.append(_sha256_or_error(path)))
+        expected = {path: self.sha256[path] for path in paths if path in self.sha256}
+        found: dict[Path, str | OSError] = {}
+        thread = threading.Thread(target=lambda: found.update({path: _sha256_or_error(path) for path in expected}))
         thread.start()
         try:
             yield
         finally:
             thread.join()
-            _check(path, "sha256", found[0], self.sha256[path])
+            for path, sha256 in expected.items():
+                _check(path, "sha256", found[path], sha256)
 
     def fingerprint(self) -> str:
         """SHA-256, as hex, of the manifest, which has those of all files; without one, over the files themselves."""
@@ -131,12 +131,11 @@ def file_record(path: Path) -> dict[str, Any]:
 
 
 def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        if not path.stat().st_size:  # nothing to map
-            return hashlib.sha256().hexdigest()
-        # In one piece, for which Python's lock is let go once: another thread opens the file meanwhile.
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return hashlib.sha256(content).hexdigest()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _sha256_or_error(path: Path) -> str | OSError:
@@ -174,7 +173,15 @@ def _open_manifest(folder: Path) -> Bundle:
         _check_known(path, "pooling", pooling, POOLINGS)
         _check_known(path, "activation", activation, ACTIVATIONS)
         positions = _field(path, written, "positions", int) if "positions" in written else None
-        return GraphRole(member(_field(path, written, "graph", str)), max_length, pooling, activation, positions)
+        weights = _field(path, written, "weights", list) if "weights" in written else []
+        return GraphRole(
+            member(_field(path, written, "graph", str)),
+            max_length,
+            pooling,
+            activation,
+            positions,
+            tuple(member(str(name)) for name in weights),
+        )
 
     written_roles = _field(path, manifest, "roles", dict)
     roles = {name: role(_field(path, written_roles, name, dict)) for name in ROLES}

@@ -153,7 +153,7 @@ class Expander:
                     with self._bundle.checking(role.table):
                         encoder = TableEncoder(role, self.vocabulary)
                 else:
-                    with self._bundle.checking(role.graph):
+                    with self._bundle.checking(role.graph, *role.weights):
                         encoder = GraphEncoder(role, self.vocabulary, self._providers)
                 self._encoders[role] = encoder
             return self._encoders[role]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from small_model import TOKENS, SmallGraph, edit_manifest, graph_role, tokenizer
 
 from spladerunner import Expander, IntegrityError, ModelFilesError
 from spladerunner.bundle import Bundle
+from spladerunner.registry import embedded_folder
 
 
 def test_reads_what_the_manifest_says(bundle: Path) -> None:
@@ -36,6 +38,18 @@ def test_a_changed_graph_is_never_used(bundle: Path) -> None:
         with pytest.raises(IntegrityError, match=r"doc\.onnx has sha256"):
             expander.expand("the cat")
     assert expander.expand_query("the cat")[0]
+
+
+def test_a_changed_byte_in_the_weights_beside_a_graph_is_found(tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(embedded_folder(), copied)
+    content = bytearray((copied / "doc.onnx.data").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copied / "doc.onnx.data").write_bytes(content)
+    expander = Expander(copied)
+    assert expander.expand_query("the cat")[0]
+    with pytest.raises(IntegrityError, match=r"doc\.onnx\.data has sha256"):
+        expander.expand("the cat")
 
 
 def expand_both(expander: Expander) -> None:

@@ -24,6 +24,7 @@ from spladerunner.export.optimize import fuse, optimize
 from spladerunner.export.quantize import quantize
 from spladerunner.export.quantize_embedding import quantize_embedding
 from spladerunner.export.verify import Agreement, verification_texts
+from spladerunner.export.weights_beside import put_weights_beside
 from transformers import BertConfig, BertModel
 
 from spladerunner import CheckpointError, Expander, VerificationError
@@ -298,6 +299,17 @@ def test_quantize_embedding_shares_one_table_between_lookup_and_decoder(graphs: 
     steps = numpy_helper.to_array(scale)[:, np.newaxis]
     restored = numpy_helper.to_array(tables[0]) * steps
     assert np.all(np.abs(restored - numpy_helper.to_array(original)) <= 0.501 * steps)
+
+
+def test_weights_beside_the_graph_change_nothing_and_are_for_all_to_read(
+    graphs: dict[str, Path], tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved.onnx"
+    first = [path.stat().st_size for path in put_weights_beside(graphs["quantize"], moved)]
+    assert [path.name for path in put_weights_beside(graphs["quantize"], moved)] == ["moved.onnx", "moved.onnx.data"]
+    assert [path.stat().st_size for path in (moved, tmp_path / "moved.onnx.data")] == first
+    assert np.array_equal(logits(moved), logits(graphs["quantize"]))
+    assert (tmp_path / "moved.onnx.data").stat().st_mode == moved.stat().st_mode
 
 
 def test_quantize_embedding_gives_an_untied_model_two_tables(tmp_path: Path) -> None:

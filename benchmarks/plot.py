@@ -1,0 +1,70 @@
+"""Draws benchmarks/results.svg from benchmarks/results.json.
+
+python -m benchmarks.plot
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
+from benchmarks.measure import HERE, RESULTS, median
+
+OWN, OTHER = "#0b6e4f", "#9aa5b1"
+
+
+def draw_throughput(axes: Any, shape: str, result: dict[str, Any]) -> None:
+    """Documents a second of each system at its best setting."""
+    speeds = {
+        system: median([found["docs_per_second"]["mixed"] for found in rounds])
+        for system, rounds in result["rounds"].items()
+    }
+    names = sorted(speeds, key=lambda system: speeds[system])
+    colours = [OWN if name == "spladerunner" else OTHER for name in names]
+    bars = axes.barh(names, [speeds[name] for name in names], color=colours)
+    axes.bar_label(bars, fmt="%.1f" if max(speeds.values()) < 100 else "%.0f", padding=3)
+    axes.set_title(f"{shape}: documents a second, mixed lengths", loc="left")
+    axes.margins(x=0.12)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_scaling(axes: Any, scaling: dict[str, Any]) -> None:
+    """Milliseconds a text against its length, the vocabulary, and the number of texts."""
+    for name, found in scaling["length"].items():
+        lengths = sorted(found, key=int)
+        axes[0].plot([int(n) for n in lengths], [found[n] * 1e3 for n in lengths], marker="o", label=name)
+    axes[0].set(title="ms a text, by its tokens", xscale="log", yscale="log")
+    axes[0].legend(frameon=False)
+    for at, (part, title) in enumerate((("vocabulary", "ms a text, by vocabulary"), ("count", "seconds, by texts")), 1):
+        found = scaling[part]
+        points = sorted(found, key=int)
+        factor = 1e3 if part == "vocabulary" else 1
+        axes[at].plot([int(n) for n in points], [found[n] * factor for n in points], marker="o", color=OWN)
+        axes[at].set(title=title, xlim=(0, None), ylim=(0, None))
+    for each in axes:
+        each.title.set_horizontalalignment("left")
+        each.title.set_position((0, 1))
+        each.spines[["top", "right"]].set_visible(False)
+
+
+def main() -> None:
+    """Draws what has been measured."""
+    mpl.rcParams.update({"svg.hashsalt": "spladerunner", "svg.fonttype": "none", "font.size": 9})
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    shapes = [name.removeprefix("throughput ") for name in results if name.startswith("throughput ")]
+    figure = plt.figure(figsize=(10, 2.6 * len(shapes) + 3), layout="constrained")
+    grid = figure.add_gridspec(len(shapes) + 1, 3)
+    for row, shape in enumerate(shapes):
+        draw_throughput(figure.add_subplot(grid[row, :]), shape, results[f"throughput {shape}"]["result"])
+    if "scaling" in results:
+        axes = [figure.add_subplot(grid[len(shapes), column]) for column in range(3)]
+        draw_scaling(axes, results["scaling"]["result"])
+    figure.suptitle(next(iter(results.values()))["machine"], fontsize=8, x=0.01, ha="left")
+    figure.savefig(HERE / "results.svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
