@@ -268,6 +268,71 @@ def test_sigterm_ends_it_quietly_and_saved(tmp_path: Path, bundle: Path) -> None
     assert len(lines) == saved["documents"] > 0
 
 
+@pytest.mark.parametrize("where", ["reached", "_flush"])
+def test_an_interrupt_between_any_two_steps_doubles_nothing(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    expander, inputs = Expander(bundle), [Input(str(write_corpus(tmp_path / "c.jsonl", 60)))]
+    encode(expander, inputs, tmp_path / "calm")
+    monkeypatch.setattr(encoding, "SAVE_SECONDS", 0.0)
+    step, calls = getattr(Output, where), 0
+
+    def interrupted(writer: Output, *arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 20:
+            if where == "_flush":  # written, and not yet forgotten
+                lines = list(writer._lines)
+                step(writer)
+                writer._lines.extend(lines)
+            raise KeyboardInterrupt
+        step(writer, *arguments)
+
+    monkeypatch.setattr(Output, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        encode(expander, inputs, tmp_path / "out")
+    encode(expander, inputs, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "calm").read_bytes()
+
+
+def test_a_file_made_meanwhile_under_the_same_name_is_neither_overwritten_nor_the_end_of_the_work(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expander, inputs = Expander(bundle), [Input(str(write_corpus(tmp_path / "c.jsonl", 60)))]
+    encode(expander, inputs, tmp_path / "calm")
+    rename = Output._rename
+
+    def late(writer: Output) -> None:
+        (tmp_path / "out").write_text("of another")
+        rename(writer)
+
+    monkeypatch.setattr(Output, "_rename", late)
+    for _ in range(2):
+        with pytest.raises(OutputError, match=r"out (was made by another|exists already)"):
+            encode(expander, inputs, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "of another"
+    monkeypatch.undo()
+    (tmp_path / "out").unlink()
+    encode(expander, inputs, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "calm").read_bytes()
+
+
+def test_what_a_format_refuses_is_a_bad_line(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(name: str, vector: object, vocabulary: object) -> str:
+        if name == "7":
+            raise ValueError("the token 'x' is too long")
+        return name
+
+    monkeypatch.setitem(encoding.FORMATS, "refusing", refusing)
+    expander, inputs = Expander(bundle), [Input(str(write_corpus(tmp_path / "c.jsonl", 20)))]
+    with pytest.raises(InputError, match=r"c\.jsonl, line 8: '7' cannot be written as refusing: the token 'x'"):
+        encode(expander, inputs, tmp_path / "out", format="refusing")
+    done = encode(expander, inputs, tmp_path / "out", format="refusing", skip_bad=True)
+    assert (done.documents, done.bad) == (19, 1)
+    (bad,) = map(json.loads, (tmp_path / "out.bad.jsonl").read_text().splitlines())
+    assert bad["line"] == 8 and "too long" in bad["reason"]
+
+
 def test_killed_while_the_files_get_their_names(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus, out, state = (
         write_corpus(tmp_path / "c.jsonl", 100, bad=True),

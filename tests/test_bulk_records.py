@@ -99,3 +99,38 @@ def test_ids_are_new_once() -> None:
     seen = SeenIds()
     assert all(seen.add(str(number)) for number in range(20_000))
     assert not any(seen.add(str(number)) for number in range(20_000))
+
+
+def test_a_parquet_file_of_bytes_and_other_types(tmp_path: Path) -> None:
+    import datetime as dt
+
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = tmp_path / "texts.parquet"
+    columns = {"_id": pa.array([b"a", b"b"], pa.binary()), "text": pa.array([b"the cat", b"\xff"])}
+    parquet.write_table(pa.table(columns), path)
+    records = read_parquet(path)
+    assert next(records) == Record("a", "the cat")
+    with pytest.raises(InputError, match=r"texts\.parquet, line 2"):
+        next(records)
+    parquet.write_table(pa.table({"_id": [dt.date(2026, 1, 1)], "text": ["x"]}), path)
+    with pytest.raises(InputError, match=r"line 1"):
+        list(read_parquet(path))
+
+
+def test_a_parquet_file_without_the_columns_or_damaged(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = tmp_path / "texts.parquet"
+    parquet.write_table(pa.table({"number": ["1"], "body": ["x"]}), path)
+    with pytest.raises(InputError, match=r"has the columns \['number', 'body'\], and none of"):
+        list(read_parquet(path))
+    texts = [f"{n} " * 50 for n in range(2000)]
+    parquet.write_table(pa.table({"_id": [str(n) for n in range(2000)], "text": texts}), path)
+    content = bytearray(path.read_bytes())
+    content[100:2000] = bytes(1900)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        list(read_parquet(path))

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
+from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 
 import tokenizers
 
 from spladerunner.bulk.inputs import Input
-from spladerunner.bulk.records import BEIR, Fields, Record, parse
+from spladerunner.bulk.lines import BadLine, Line, lines_after, read_lines
+from spladerunner.bulk.records import BEIR, Fields, Record
 from spladerunner.bulk.resume import Output, State
-from spladerunner.bulk.seen import SeenIds
 from spladerunner.bulk.shard import Shard
 from spladerunner.bundle import RoleName
 from spladerunner.errors import InputError, OutputError
@@ -38,27 +37,6 @@ class Done:
     total: int | None
     documents: int
     bad: int
-
-
-@dataclass(frozen=True)
-class _Bad:
-    file: str
-    line: int
-    reason: str
-    raw: bytes
-
-    def json(self) -> str:
-        raw = self.raw.decode("utf-8", "backslashreplace")
-        return json.dumps({"file": self.file, "line": self.line, "reason": self.reason, "raw": raw})
-
-
-@dataclass(frozen=True)
-class _Line:
-    """number: how many lines of all inputs end with this one. digest: of those lines."""
-
-    number: int
-    digest: bytes
-    content: Record | _Bad
 
 
 def encode(
@@ -92,37 +70,40 @@ def encode(
     writer = Output(output, _options(expander, inputs, role, format, fields, shard))
     try:
         if writer.finished:
-            count = writer.state["lines"] - (part.start if part is not None else 0)
+            count = max(writer.state["lines"] - (part.start if part is not None else 0), 0)
             return Done(count, count, writer.state["documents"], count - writer.state["documents"])
-        return _encode(expander, _lines(inputs, fields, skip_bad, part), writer, role, format, part, progress)
+        return _encode(
+            expander, read_lines(inputs, fields, skip_bad, part), writer, role, format, part, skip_bad, progress
+        )
     finally:
         writer.close()
 
 
 def _encode(
     expander: Expander,
-    lines: Iterator[_Line],
+    lines: Iterator[Line],
     writer: Output,
     role: RoleName,
     format: str,  # noqa: A002
     part: range | None,
+    skip_bad: bool,
     progress: Callable[[Done], None],
 ) -> Done:
     state, line_of = writer.state, FORMATS[format]
     first, total = (part.start, len(part)) if part is not None else (0, None)
-    waiting: deque[_Line] = deque()
+    waiting: deque[Line] = deque()
 
     def texts() -> Iterator[str]:
-        for line in _after(state, first, lines):
+        for line in lines_after(state["lines"], state["digest"], first, lines):
             waiting.append(line)
             write_bad()  # where no vector is awaited before it
             if isinstance(line.content, Record):
                 yield line.content.text
 
     def write_bad() -> None:
-        while waiting and isinstance(waiting[0].content, _Bad):
+        while waiting and isinstance(waiting[0].content, BadLine):
             line = waiting.popleft()
-            assert isinstance(line.content, _Bad)
+            assert isinstance(line.content, BadLine)
             writer.write_bad(line.content.json())
             writer.reached(line.number, line.digest.hex())
 
@@ -138,10 +119,12 @@ def _encode(
             line = waiting.popleft()
             assert isinstance(line.content, Record)
             try:
-                written = line_of(line.content.id, vector, expander.vocabulary)
+                writer.write(line_of(line.content.id, vector, expander.vocabulary))
             except ValueError as error:
-                raise OutputError(f"{line.content.id!r} cannot be written as {format}: {error}") from error
-            writer.write(written)
+                reason = f"{line.content.id!r} cannot be written as {format}: {error}"
+                if not skip_bad:
+                    raise line.error(reason) from error
+                writer.write_bad(line.bad(reason).json())
             writer.reached(line.number, line.digest.hex())
             now = time.monotonic()
             if now - saved >= SAVE_SECONDS:
@@ -150,55 +133,13 @@ def _encode(
             if now - told >= 0.1:
                 progress(done())
                 told = now
-    except (InputError, OutputError, KeyboardInterrupt, SystemExit):
+    except InputError:  # between two lines; a signal may come anywhere, where what is counted is not yet written
         writer.save()
         raise
     write_bad()
     writer.finish()
     progress(done())
     return done()
-
-
-def _lines(inputs: Sequence[Input], fields: Fields, skip_bad: bool, part: range | None) -> Iterator[_Line]:
-    """All lines from the first of the inputs to the last of the part, each held against the ids before it."""
-    seen, number, digest = SeenIds(), 0, b""
-    for source in inputs:
-        for here, raw in enumerate(source.lines((fields.id, fields.title, fields.text)), start=1):
-            if part is not None and number >= part.stop:
-                return
-            number += 1
-            digest = sha256(digest + raw).digest()
-            content: Record | _Bad
-            try:
-                content = parse(source.kind, raw, number, fields)
-                if not seen.add(content.id):
-                    raise ValueError(f"the id {content.id!r} is seen twice")
-            except ValueError as error:
-                if not skip_bad:
-                    raise InputError(
-                        f"{source.name}, line {here}: {error}. Mend it, or go on without such lines: --skip-bad"
-                    ) from error
-                content = _Bad(source.name, here, str(error), raw)
-            yield _Line(number, digest, content)
-
-
-def _after(state: State, first: int, lines: Iterator[_Line]) -> Iterator[_Line]:
-    """The lines that are still to do: those of the part, without those that an earlier run has done."""
-    done, digest = state["lines"], state["digest"]
-    reached = 0
-    for line in lines:
-        reached = line.number
-        if line.number == done and line.digest.hex() != digest:
-            break
-        if line.number > max(done, first):
-            yield line
-    else:
-        if reached >= done:
-            return
-    raise OutputError(
-        f"The inputs are not those that were begun with: their first {done} lines differ. Put them back as they were, "
-        "or delete the output's .partial files to start over."
-    )
 
 
 def _total(inputs: Sequence[Input]) -> int | None:
@@ -222,6 +163,7 @@ def _options(
         "input": [[source.path, source.kind, source.size()] for source in inputs],
         "fields": asdict(fields),
         "shard": str(shard),
+        "spladerunner": version("spladerunner"),
         "onnxruntime": ONNXRUNTIME_VERSION,
         "tokenizers": tokenizers.__version__,
     }

@@ -138,9 +138,24 @@ def _parquet_file(path: str):  # type: ignore[no-untyped-def]
 
 
 def _parquet_rows(path: str, columns: Iterable[str]) -> Iterator[bytes]:
+    from pyarrow import ArrowException
+
     file = _parquet_file(path)
     found = [name for name in columns if name in file.schema_arrow.names]
-    with file:
-        for batch in file.iter_batches(batch_size=1024, columns=found):
-            for row in batch.to_pylist():
-                yield json.dumps(row, default=repr).encode()
+    if not found:
+        raise InputError(f"{path} has the columns {file.schema_arrow.names}, and none of {list(columns)}.")
+    try:
+        with file:
+            for batch in file.iter_batches(batch_size=1024, columns=found):
+                for row in batch.to_pylist():
+                    yield json.dumps(row, default=_as_json).encode()
+    except (ArrowException, OSError) as error:
+        raise InputError(f"{path} is damaged or cut off: {error}. Fetch it again.") from error
+
+
+def _as_json(value: object) -> object:
+    """Text that the file has as bytes, as text; anything else as an object, which is neither an id nor a text."""
+    try:
+        return value.decode() if isinstance(value, bytes) else {type(value).__name__: repr(value)}
+    except UnicodeDecodeError:
+        return {"bytes": repr(value)}

@@ -48,7 +48,7 @@ class Output:
         if state is not None:
             self._compare(state["options"], options)
         if self._path.exists():
-            if state is not None and state["complete"]:
+            if state is not None and state["complete"] and not os.fstat(self._file).st_size:
                 self.state: State = state
                 self._partial.unlink()  # the lock alone, which is made anew where the file was renamed
                 self._state_path.unlink()
@@ -176,6 +176,8 @@ class Output:
 
     def _rename(self) -> None:
         """Each step may have been done by a run that was killed after it."""
+        if self._path.exists():
+            raise OutputError(f"{self._path} was made by another meanwhile. Move it, and run the same command again.")
         if self._bad_partial.exists():
             if self._bad_partial.stat().st_size:
                 self._bad_partial.replace(self._bad)
