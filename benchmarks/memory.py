@@ -19,14 +19,17 @@ CODE = """
 import itertools, json, sys
 from spladerunner import Expander
 model, texts, count = sys.argv[1:]
-texts = json.load(open(texts, encoding="utf-8"))
-texts = [*texts["collection"], *(text[:n] for n, text in zip(itertools.cycle((60, 400, 1200)), texts["collection"]))]
 expander = Expander(*[model] if model else [])
 def peak():  # getrusage would count its parent's, from before it was this program
     (line,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 found = {"before": peak()}
-for n, _ in enumerate(expander.stream(itertools.islice(itertools.cycle(texts), int(count))), 1):
+def mixed():
+    while True:
+        with open(texts, encoding="utf-8") as file:
+            for n, line in zip(itertools.cycle((None, 60, None, 400, 1200)), file):
+                yield json.loads(line)["text"][:n]
+for n, _ in enumerate(expander.stream(itertools.islice(mixed(), int(count))), 1):
     if n in (1, 100, 1000, 2500, 5000, 7500, int(count)):
         found[n] = peak()
 print(json.dumps(found))
@@ -34,7 +37,7 @@ print(json.dumps(found))
 
 
 def measure(python: Path, model: str, texts: Path, count: int) -> dict[str, float]:
-    """Peak resident memory in MB after so many documents; 'before' holds the texts."""
+    """Peak resident memory in MB after so many documents, which are read from a file one by one."""
     command = [str(python), "-c", CODE, model, str(texts), str(count)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd="/")
     found: dict[str, float] = json.loads(done.stdout)
@@ -48,7 +51,7 @@ def main() -> None:
     own = environment(folder, "spladerunner", str(Path(__file__).resolve().parents[1]))
     bundle = str(folder / "bert-base-made" / "bundle")
     found = {
-        name: measure(own, model, folder / "texts.json", DOCUMENTS)
+        name: measure(own, model, shared / "data" / "scifact" / "corpus.jsonl", DOCUMENTS)
         for name, model in (("embedded pair", ""), ("BERT-base int8", bundle))
     }
     print(machine(), "\n")

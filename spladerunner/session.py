@@ -60,6 +60,21 @@ def products_saturate() -> bool:
     return bool(product.item() != 4 * 255 * 127)
 
 
+@cache
+def _make_arena() -> None:
+    """One arena for all sessions, which grows by what a run asks for; each session's own would grow by doubling."""
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    as_requested = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1})
+    try:
+        onnxruntime.create_and_register_allocator(memory, as_requested)
+    except Exception as error:  # onnxruntime's errors share no narrower type
+        if "already" not in str(error):
+            raise
+        # The program that this is part of has made one, which then serves here too.
+
+
 def check_providers(providers: Sequence[str]) -> None:
     """Raises ProviderError where onnxruntime, as installed here, lacks one of them or none is named."""
     available = onnxruntime.get_available_providers()
@@ -89,6 +104,8 @@ class Session:
         options.log_severity_level = 4  # what matters is raised
         # Patterns are kept for every length seen, and each length has one of its own.
         options.enable_mem_pattern = False
+        _make_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         if products_saturate():
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:

@@ -87,3 +87,15 @@ def test_a_processor_without_vnni_is_told_to_be_exact(tmp_path: Path) -> None:
     saturates, weights = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert saturates
     assert weights == pytest.approx(Expander(threads=1).expand("the nuclear reactor")[0], abs=1e-3)
+
+
+def test_an_arena_that_the_program_has_made_before_serves_too(tmp_path: Path) -> None:
+    graph = SmallGraph().save(tmp_path / "doc.onnx")
+    code = (
+        "import onnxruntime as ort\n"
+        "memory = ort.OrtMemoryInfo('Cpu', ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)\n"
+        "ort.create_and_register_allocator(memory, ort.OrtArenaCfg({}))\n"
+        "from spladerunner.session import Session\n"
+        f"print(Session({str(graph)!r}).pools_inside)\n"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
