@@ -37,6 +37,9 @@ def draw_scaling(axes: Any, scaling: dict[str, Any]) -> None:
         lengths = sorted(found, key=int)
         axes[0].plot([int(n) for n in lengths], [found[n] * 1e3 for n in lengths], marker="o", label=name)
     axes[0].set(title="ms a text, by its tokens", xscale="log", yscale="log")
+    ticks = sorted({int(n) for found in scaling["length"].values() for n in found})
+    axes[0].set_xticks(ticks, [str(n) for n in ticks])
+    axes[0].minorticks_off()
     axes[0].legend(frameon=False)
     for at, (part, title) in enumerate((("vocabulary", "ms a text, by vocabulary"), ("count", "seconds, by texts")), 1):
         found = scaling[part]

@@ -21,7 +21,7 @@ from spladerunner.cores import available_cores
 from spladerunner.registry import embedded_folder
 
 LENGTHS = (16, 32, 64, 128, 256, 512)
-COUNTS = (250, 500, 1000, 2000, 4000)
+COUNTS = (250, 500, 1000, 2000)
 VOCABULARIES = (7_630, 15_261, 30_522, 61_044, 122_088)
 
 PROCESS = """
