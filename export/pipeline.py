@@ -242,7 +242,7 @@ class _Export:
         fused = self._scratch / f"{role}-attention.onnx"
         with self._step("attention", role) as steps:
             steps.append(fused)
-            if not fuse_attention(made[0], fused, vocabulary_size):
+            if not fuse_attention(made[0], fused, vocabulary_size, checkpoint.positions or checkpoint.max_length):
                 self._progress(f"  the {role} model's attention is not BERT's: left as it is")
         return fused
 

@@ -217,7 +217,7 @@ def graphs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     made = {"convert": convert(checkpoint, folder / "fp32", len(TOKENS))}
     made["optimize"] = optimize(made["convert"], folder / "optimized.onnx")
     made["attention"] = folder / "attention.onnx"
-    assert fuse_attention(made["optimize"], made["attention"], len(TOKENS))
+    assert fuse_attention(made["optimize"], made["attention"], len(TOKENS), 64)
     made["quantize"] = quantize(made["attention"], folder / "quantized.onnx")
     made["fuse"] = fuse(made["quantize"], folder / "fused.onnx")
     made["share"] = folder / "shared.onnx"
@@ -259,7 +259,7 @@ def test_attention_that_a_mask_shapes_is_left_as_it_is(graphs: dict[str, Path], 
     model.graph.initializer.append(numpy_helper.from_array(np.array(1, dtype=np.int64), "diagonal"))
     model.graph.node[at + 1].input[0] = "window"
     onnx.save(model, tmp_path / "windowed.onnx")
-    assert not fuse_attention(tmp_path / "windowed.onnx", tmp_path / "after.onnx", len(TOKENS))
+    assert not fuse_attention(tmp_path / "windowed.onnx", tmp_path / "after.onnx", len(TOKENS), 64)
     assert np.array_equal(logits(tmp_path / "after.onnx"), logits(tmp_path / "windowed.onnx"))
 
 
@@ -272,7 +272,7 @@ def test_a_fusion_that_changes_the_logits_is_taken_back(graphs: dict[str, Path],
             node.input[:] = ["other_scale" if value == scale else value for value in node.input]
     model.graph.initializer.append(numpy_helper.from_array(np.array(1e-6, dtype=np.float32), "other_scale"))
     onnx.save(model, tmp_path / "scaled.onnx")
-    assert not fuse_attention(tmp_path / "scaled.onnx", tmp_path / "after.onnx", len(TOKENS))
+    assert not fuse_attention(tmp_path / "scaled.onnx", tmp_path / "after.onnx", len(TOKENS), 64)
     assert np.array_equal(logits(tmp_path / "after.onnx"), logits(tmp_path / "scaled.onnx"))
 
 
