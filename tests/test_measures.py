@@ -77,3 +77,20 @@ def test_where_chance_cannot_be_told_there_is_no_p() -> None:
     one, two = np.ones(1), np.ones(2)
     assert compare(two, two).p == 1 and compare(one, one).p == 1
     assert compare(one, one / 2).p is None and compare(two, two / 2).p is None
+
+
+def test_queries_with_grades_far_below_zero_alone_count_as_zero() -> None:
+    """trec_eval, given them as they are, writes outside its memory, and the process ends."""
+    code = """
+import numpy as np
+from spladerunner.evaluation.measures import measure, Ranking
+judgements = {}
+for number in range(200):
+    judgements[f"good {number}"] = {"x": 3, "y": 1}
+    judgements[f"spam {number}"] = {"x": -2, "z": -1000}
+found = Ranking(np.arange(3), np.array([3, 2, 1], dtype=np.float32))
+scores = measure(judgements, ["x", "y", "z"], [found] * len(judgements))
+print({tuple(row) for figures in scores.values() for row in figures.reshape(-1, 2).tolist()})
+"""
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, "{(1.0, 0.0)}\n"), done.stderr

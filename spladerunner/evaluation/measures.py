@@ -41,10 +41,12 @@ def measure(
         query: {document_ids[at]: float(len(found.documents) - rank) for rank, at in enumerate(found.documents)}
         for query, found in zip(judgements, rankings, strict=True)
     }
+    # trec_eval writes outside its memory where all grades of a query are -2 or less; to these measures 0 is the same.
+    judged = {query: {document: max(grade, 0) for document, grade in row.items()} for query, row in judgements.items()}
     position = {query: at for at, query in enumerate(judgements)}
     scores = {name: np.zeros(len(judgements)) for name in measures}
     for name, alone in measures.items():  # together, ir_measures may give one nDCG the gains of the other
-        for figure in ir_measures.iter_calc([alone], judgements, run):
+        for figure in ir_measures.iter_calc([alone], judged, run):
             scores[name][position[figure.query_id]] = figure.value
     return scores
 
