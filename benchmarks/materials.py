@@ -72,7 +72,7 @@ def make_bundle(checkpoint: Path, folder: Path) -> Path:
     converted = convert(checkpoint, folder / "fp32", len(vocabulary))
     steps.mkdir()
     optimized = optimize(converted, steps / "optimized.onnx")
-    fuse_attention(optimized, steps / "attention.onnx", len(vocabulary))
+    fuse_attention(optimized, steps / "attention.onnx", len(vocabulary), 256)
     quantize(steps / "attention.onnx", steps / "quantized.onnx")
     quantize_embedding(fuse(steps / "quantized.onnx", steps / "fused.onnx"), steps / "shared.onnx")
     put_weights_beside(steps / "shared.onnx", made / "doc.onnx")
