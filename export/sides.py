@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from spladerunner.bundle import RoleName
 from spladerunner.errors import CheckpointError
 from spladerunner.layout import MaskedLanguageModel, Side, read_layout
@@ -77,4 +75,4 @@ def _settled(
     for name, given, found in (("pooling", pooling, side.pooling), ("activation", activation, side.activation)):
         if said and given not in (None, found):
             raise CheckpointError(f"{side.folder} says that its {name} is {found}, not {given}: leave --{name} out.")
-    return replace(side, pooling=pooling or side.pooling, activation=activation or side.activation)
+    return side._replace(pooling=pooling or side.pooling, activation=activation or side.activation)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import threading
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar, get_args
 
+from spladerunner.digest import digest_of_file, digest_of_text
 from spladerunner.errors import IntegrityError, ModelFilesError
 from spladerunner.layout import MaskedLanguageModel, read_layout
 from spladerunner.pooling import ACTIVATIONS, POOLINGS
@@ -86,37 +84,27 @@ class Bundle:
         except OSError as error:
             raise ModelFilesError(f"{folder} cannot be read: {error}.") from error
 
-    @contextmanager
-    def checking(self, *paths: Path) -> Iterator[None]:
-        """Compares files with the manifest's SHA-256 while the body reads them, on another core if there is one.
-
-        Raises IntegrityError where they differ, whatever became of the body.
-        """
-        expected = {path: self.sha256[path] for path in paths if path in self.sha256}
-        found: dict[Path, str | OSError] = {}
-        thread = threading.Thread(target=lambda: found.update({path: _sha256_or_error(path) for path in expected}))
-        thread.start()
-        try:
-            yield
-        finally:
-            thread.join()
-            for path, sha256 in expected.items():
-                _check(path, "sha256", found[path], sha256)
+    def check(self, *paths: Path) -> None:
+        """Compares files with the manifest's SHA-256, where it has one. Raises IntegrityError where they differ."""
+        for path in paths:
+            if path in self.sha256:
+                try:
+                    found = digest_of_file(path)
+                except OSError as error:
+                    raise _unreadable(path, error) from error
+                _check(path, "sha256", found, self.sha256[path])
 
     def fingerprint(self) -> str:
         """SHA-256, as hex, of the manifest, which has those of all files; without one, over the files themselves."""
         manifest = self.folder / MANIFEST
         if manifest.exists():
             return str(file_record(manifest)["sha256"])
-        digest = hashlib.sha256()
         graphs = {
             role.graph: (role.pooling, role.activation) for role in self.roles.values() if isinstance(role, GraphRole)
         }
-        digest.update(repr(sorted(graphs.values())).encode())
         beside = {path for graph in graphs for path in graph.parent.glob(f"{graph.name}*")}  # external weights
-        for path in sorted({self.tokenizer, *beside}):
-            digest.update(f"{path.name} {file_record(path)['sha256']}\n".encode())
-        return digest.hexdigest()
+        lines = [f"{path.name} {file_record(path)['sha256']}\n" for path in sorted({self.tokenizer, *beside})]
+        return digest_of_text("".join([repr(sorted(graphs.values())), *lines]))
 
 
 def choose_graph(names: Collection[str]) -> str | None:
@@ -127,22 +115,7 @@ def choose_graph(names: Collection[str]) -> str | None:
 
 def file_record(path: Path) -> dict[str, Any]:
     """The size in bytes and the SHA-256 of a file, as a manifest keeps them."""
-    return {"size": path.stat().st_size, "sha256": _sha256(path)}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _sha256_or_error(path: Path) -> str | OSError:
-    try:
-        return _sha256(path)
-    except OSError as error:
-        return error
+    return {"size": path.stat().st_size, "sha256": digest_of_file(path)}
 
 
 def _open_manifest(folder: Path) -> Bundle:
@@ -225,14 +198,16 @@ def _check_file(folder: Path, manifest: Path, name: str, record: Mapping[str, An
         with path.open("rb"):
             pass
     except (OSError, ValueError) as error:
-        raise ModelFilesError(f"{path}, which {MANIFEST} names, cannot be read: {error}. {_REPAIR}") from error
+        raise _unreadable(path, error) from error
     _check(path, "size", size, record.get("size"))
     return _field(manifest, record, "sha256", str)
 
 
+def _unreadable(path: Path, error: Exception) -> ModelFilesError:
+    return ModelFilesError(f"{path}, which {MANIFEST} names, cannot be read: {error}. {_REPAIR}")
+
+
 def _check(path: Path, what: str, found: object, expected: object) -> None:
-    if isinstance(found, OSError):
-        raise ModelFilesError(f"{path}, which {MANIFEST} names, cannot be read: {found}. {_REPAIR}") from found
     if found != expected:
         raise IntegrityError(f"{path} has {what} {found}, but {MANIFEST} says {expected}. {_REPAIR}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -28,11 +27,11 @@ class Encoder(Protocol):
 class GraphEncoder:
     """Runs the graph of a role and pools what it gives.
 
-    Raises ModelFilesError where graph and vocabulary are not of one model, and what Session raises.
+    session: the role's graph, opened. Raises ModelFilesError where graph and vocabulary are not of one model.
     """
 
-    def __init__(self, role: GraphRole, vocabulary: Vocabulary, providers: Sequence[str]) -> None:
-        self._session = Session(role.graph, providers)
+    def __init__(self, role: GraphRole, session: Session, vocabulary: Vocabulary) -> None:
+        self._session = session
         self._vocabulary = vocabulary
         self._pooling = role.pooling
         self._activation = ACTIVATIONS[role.activation]

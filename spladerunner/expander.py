@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from os import PathLike
 
+from spladerunner.ahead import Ahead
 from spladerunner.batching import run_in_order
 from spladerunner.bundle import ROLES, Bundle, GraphRole, Role, RoleName, TableRole
 from spladerunner.cores import available_cores
+from spladerunner.digest import digest_of_text
 from spladerunner.encoder import Encoder, GraphEncoder, TableEncoder
 from spladerunner.errors import IntegrityError, ModelFilesError
 from spladerunner.explanation import Explanation, SharedToken
 from spladerunner.hub import fetch
 from spladerunner.registry import EMBEDDED
-from spladerunner.session import CPU, check_providers
+from spladerunner.session import CPU, Session, check_providers
 from spladerunner.tokenizer import Tokenizer
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
@@ -57,9 +59,7 @@ class Expander:
         self._providers = (CPU,) if providers is None else tuple(providers)
         check_providers(self._providers)
         self._bundle = Bundle.open(fetch(model, revision=revision))
-        with self._bundle.checking(self._bundle.tokenizer):
-            self._tokenizer = Tokenizer(self._bundle.tokenizer)
-        self._check_vocabulary()
+        self._tokenizer = _read_tokenizer(self._bundle)
         self._max_length = self._lengths(max_length)
         self._threads = available_cores() if threads is None else _at_least(1, "threads", threads)
         if batch_tokens is None:
@@ -85,7 +85,7 @@ class Expander:
     def fingerprint(self) -> str:
         """SHA-256, as hex, over what the vectors depend on: the model's files, the lengths read, the providers."""
         parts = [self._bundle.fingerprint(), dict(self._max_length), self._providers]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return digest_of_text(json.dumps(parts, sort_keys=True))
 
     def expand(self, texts: str | Iterable[str]) -> list[dict[str, float]]:
         """Documents as {token: weight}, heaviest first; one for each text, and a lone text counts as a list of one."""
@@ -148,37 +148,22 @@ class Expander:
         role = self._bundle.roles[name]
         with self._opening:
             if role not in self._encoders:  # one role may serve both names
-                encoder: Encoder
-                if isinstance(role, TableRole):
-                    with self._bundle.checking(role.table):
-                        encoder = TableEncoder(role, self.vocabulary)
-                else:
-                    with self._bundle.checking(role.graph, *role.weights):
-                        encoder = GraphEncoder(role, self.vocabulary, self._providers)
-                self._encoders[role] = encoder
+                self._encoders[role] = self._open(role)
             return self._encoders[role]
 
-    def _check_vocabulary(self) -> None:
-        vocabulary = self.vocabulary
-        found = len(vocabulary), vocabulary.sha256
-        expected = self._bundle.vocabulary_size, self._bundle.vocabulary_sha256
-        if expected not in (found, (None, None)):
-            raise IntegrityError(
-                f"{self._bundle.tokenizer} has a vocabulary of {found[0]} tokens with SHA-256 {found[1]}, but the "
-                f"manifest says {expected[0]} and {expected[1]}. Fetch or export the bundle again."
-            )
+    def _open(self, role: Role) -> Encoder:
+        if isinstance(role, TableRole):
+            self._bundle.check(role.table)
+            return TableEncoder(role, self.vocabulary)
+        session = Ahead(partial(Session, role.graph, self._providers))
+        self._bundle.check(role.graph, *role.weights)
+        return GraphEncoder(role, session.result(), self.vocabulary)
 
     def _lengths(self, max_length: int | Mapping[RoleName, int] | None) -> dict[RoleName, int]:
-        least = self._tokenizer.special_tokens_added + 1
         lengths = {name: role.max_length for name, role in self._bundle.roles.items()}
-        for name, length in lengths.items():
-            if length < least:
-                raise ModelFilesError(
-                    f"{self._bundle.folder} reads {length} tokens of a text as {name}, where special tokens alone need "
-                    f"{least - 1}. Fetch or export it again."
-                )
         if max_length is None:
             return lengths
+        least = self._tokenizer.special_tokens_added + 1
         given = max_length if isinstance(max_length, Mapping) else dict.fromkeys(ROLES, max_length)
         for name, length in given.items():
             _check_role(name)
@@ -188,6 +173,26 @@ class Expander:
             if positions is not None and length > positions:
                 raise ValueError(f"max_length={length} is too large: the {name} model has {positions} positions")
         return lengths
+
+
+def _read_tokenizer(bundle: Bundle) -> Tokenizer:
+    """The bundle's tokenizer. Raises IntegrityError or ModelFilesError where it is not what the manifest says."""
+    bundle.check(bundle.tokenizer)
+    tokenizer = Tokenizer(bundle.tokenizer)
+    found = len(tokenizer.vocabulary), tokenizer.vocabulary.sha256
+    expected = bundle.vocabulary_size, bundle.vocabulary_sha256
+    if expected not in (found, (None, None)):
+        raise IntegrityError(
+            f"{bundle.tokenizer} has a vocabulary of {found[0]} tokens with SHA-256 {found[1]}, but the "
+            f"manifest says {expected[0]} and {expected[1]}. Fetch or export the bundle again."
+        )
+    for name, role in bundle.roles.items():
+        if role.max_length <= tokenizer.special_tokens_added:
+            raise ModelFilesError(
+                f"{bundle.folder} reads {role.max_length} tokens of a text as {name}, where special tokens alone need "
+                f"{tokenizer.special_tokens_added}. Fetch or export it again."
+            )
+    return tokenizer
 
 
 def _check_role(role: str) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from spladerunner.errors import ModelFilesError
 
@@ -18,8 +17,7 @@ _ACTIVATIONS = {"relu": "log1p_relu", "log1p_relu": "log1p_log1p_relu"}
 """SpladePooling's names, which leave the logarithm that it always takes unsaid."""
 
 
-@dataclass(frozen=True)
-class MaskedLanguageModel:
+class MaskedLanguageModel(NamedTuple):
     """One side: a masked language model in a folder, and what is done to its logits. max_length is None if unsaid."""
 
     folder: Path
@@ -28,8 +26,7 @@ class MaskedLanguageModel:
     max_length: int | None = None
 
 
-@dataclass(frozen=True)
-class StaticEmbedding:
+class StaticEmbedding(NamedTuple):
     """One side: a weight for each token, and no model."""
 
     folder: Path
@@ -38,8 +35,7 @@ class StaticEmbedding:
 Side = MaskedLanguageModel | StaticEmbedding
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """The two sides of a sparse encoder, which are one and the same where it is symmetric."""
 
     doc: Side

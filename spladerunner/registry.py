@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import spladerunner.models
 
@@ -11,8 +11,7 @@ EMBEDDED = "tiny-en"
 """The pair that ships inside the package."""
 
 
-@dataclass(frozen=True)
-class ModelSpec:
+class ModelSpec(NamedTuple):
     """A row of the table of known models.
 
     name: what Expander takes. doc, query: the Hub repositories of the checkpoints, equal where the model is

@@ -19,6 +19,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
+from spladerunner.demand import Demand
 from spladerunner.errors import ModelFilesError, ProviderError
 from spladerunner.tokenizer import TokenBatch
 
@@ -61,8 +62,11 @@ def products_saturate() -> bool:
 
 
 @cache
-def _make_arena() -> None:
-    """One arena for all sessions, which grows by what a run asks for; each session's own would grow by doubling."""
+def _make_arena() -> bool:
+    """One arena for all sessions, which grows by what a run asks for; each session's own would grow by doubling.
+
+    False where the program that this is part of has made an allocator before, which then serves here too.
+    """
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
@@ -72,7 +76,25 @@ def _make_arena() -> None:
     except Exception as error:  # onnxruntime's errors share no narrower type
         if "already" not in str(error):
             raise
-        # The program that this is part of has made one, which then serves here too.
+        return False
+    return True
+
+
+_demand = Demand()
+"""That of all sessions, as they share the arena; in numbers of what they give."""
+
+
+def _run_options(needed: int) -> onnxruntime.RunOptions | None:
+    """For a run that gives so many numbers.
+
+    Left to itself, the arena would keep for good what the longest text has needed. The allocator of another program
+    may not be able to give it back.
+    """
+    if not (_demand.has_fallen(needed) and _make_arena()):
+        return None
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def check_providers(providers: Sequence[str]) -> None:
@@ -97,6 +119,7 @@ class Session:
     def __init__(self, path: str | PathLike[str], providers: Sequence[str] = (CPU,)) -> None:
         check_providers(providers)
         self.path = path
+        self._on_cpu = list(providers) == [CPU]
         options = onnxruntime.SessionOptions()
         # Texts run side by side, one thread each: that fills the cores better than many threads on one text.
         options.intra_op_num_threads = 1
@@ -138,8 +161,9 @@ class Session:
     def run(self, batch: TokenBatch) -> NDArray[np.floating]:
         """Logits (B, L, V), or (B, V) where pools_inside. ModelFilesError where the graph fails on the batch."""
         feeds = {name: getattr(batch, _INPUTS[name]) for name in self._inputs}
+        run_options = _run_options(batch.ids.size * (self.vocabulary_size or 1)) if self._on_cpu else None
         try:
-            output: NDArray[np.floating] = self._session.run([self._output], feeds)[0]
+            output: NDArray[np.floating] = self._session.run([self._output], feeds, run_options)[0]
         except Exception as error:  # onnxruntime's errors share no narrower type
             raise ModelFilesError(
                 f"{self.path} failed on {batch.ids.shape[1]} tokens; where the model has room for fewer, give a "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from os import PathLike
 from typing import NamedTuple
 
@@ -22,8 +21,7 @@ LEAST_TOKENS = 256
 """The first reading is for no fewer tokens than this: below it, reading less gains nothing."""
 
 
-@dataclass(frozen=True)
-class TokenBatch:
+class TokenBatch(NamedTuple):
     """Texts as the model reads them.
 
     ids, mask, type_ids: (B, L) int64; mask is 1 on tokens, 0 on padding. contents: how many of the tokens are the
@@ -145,7 +143,7 @@ class Tokenizer:
 
 def _tokens(tokenizer: tokenizers.Tokenizer) -> list[str]:
     """The token at each position, "" where there is none."""
-    tokens = [tokenizer.id_to_token(position) for position in range(tokenizer.get_vocab_size())]
+    tokens = list(map(tokenizer.id_to_token, range(tokenizer.get_vocab_size())))
     if None in tokens:  # there are gaps, and positions beyond the number of tokens
         position_of = tokenizer.get_vocab()
         tokens = [""] * (max(position_of.values()) + 1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spladerunner.digest import digest_of_text
 from spladerunner.vector import SparseVector
 
 SPACE = "▁"
@@ -30,7 +30,7 @@ class Vocabulary:
         if "" in tokens:
             self.carries_weight[[at for at, token in enumerate(tokens) if not token]] = False
         self.carries_weight[list(special_ids)] = False
-        self.sha256 = hashlib.sha256("\0".join([*tokens, ""]).encode("utf-8")).hexdigest()
+        self.sha256 = digest_of_text("\0".join([*tokens, ""]))
         self.tokens = _readable(tokens) if byte_level else list(tokens)
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from control_group import control_group
 
 from spladerunner.cores import available_cores, cpu_quota
 
@@ -59,29 +60,6 @@ def test_a_path_out_of_the_hierarchy_ends_there(tmp_path: Path) -> None:
 
 
 def test_a_real_quota_is_the_default_of_threads() -> None:
-    """With a control group of the test's own, where the system lets it make one."""
-    parents = [Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")]
-    for parent in parents:
-        group = parent / f"spladerunner-test-{os.getpid()}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        try:
-            if (group / "cpu.max").exists():
-                (group / "cpu.max").write_text("100000 100000")
-            else:
-                (group / "cpu.cfs_quota_us").write_text("100000")
-            code = (
-                f"import os; open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
-                "from spladerunner import Expander; print(repr(Expander()))"
-            )
-            printed = subprocess.check_output([sys.executable, "-c", code], text=True)
-            assert "threads=1)" in printed
-        except OSError:
-            continue  # a group without a controller for CPUs
-        else:
-            return
-        finally:
-            group.rmdir()
-    pytest.skip("this system lets no control group with a CPU quota be made")
+    with control_group("cpu", {"cpu.max": "100000 100000"}, {"cpu.cfs_quota_us": "100000"}) as enter:
+        code = f"{enter}\nfrom spladerunner import Expander; print(repr(Expander()))"
+        assert "threads=1)" in subprocess.check_output([sys.executable, "-c", code], text=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from control_group import control_group
 from small_model import SmallGraph
 
 from spladerunner import Expander
@@ -96,6 +97,53 @@ def test_an_arena_that_the_program_has_made_before_serves_too(tmp_path: Path) ->
         "memory = ort.OrtMemoryInfo('Cpu', ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)\n"
         "ort.create_and_register_allocator(memory, ort.OrtArenaCfg({}))\n"
         "from spladerunner.session import Session\n"
-        f"print(Session({str(graph)!r}).pools_inside)\n"
+        "from spladerunner.tokenizer import TokenBatch\n"
+        "import numpy as np\n"
+        f"session = Session({str(graph)!r})\n"
+        "for length in [40] + [4] * 300:\n"  # demand falls, and that arena is left alone
+        "    ids = np.full((1, length), 5)\n"
+        "    logits = session.run(TokenBatch(ids, np.ones_like(ids), np.zeros_like(ids), length))\n"
+        "print(logits.shape[:2])\n"
     )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "(1, 4)\n"
+
+
+MEMORY = """
+from spladerunner import Expander
+from spladerunner.demand import PATIENCE
+def megabytes():
+    (line,) = (line for line in open("/proc/self/status") if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+expander = Expander(threads=1)
+expander.encode("a short text")
+short = megabytes()
+expander.encode("nuclear reactor " * 200)
+long = megabytes()
+expander.encode(["a short text"] * (PATIENCE + 1))
+print(short, long, megabytes())
+"""
+
+
+def test_memory_that_one_long_text_needed_is_given_back() -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("this system does not say how much memory a process has in /proc")
+    printed = subprocess.check_output([sys.executable, "-c", MEMORY], text=True)
+    short, long, later = map(float, printed.split())
+    assert long - short > 15, "256 tokens give 20 MB of logits"
+    assert later - short < (long - short) / 3
+
+
+def test_the_embedded_pair_serves_within_256_megabytes() -> None:
+    """Both its graphs, texts of full length on every core, with the swap file closed to it."""
+    limit = str(256 << 20)
+    with control_group(
+        "memory",
+        {"memory.max": limit, "memory.swap.max": "0"},
+        {"memory.limit_in_bytes": limit, "memory.memsw.limit_in_bytes": limit},
+    ) as enter:
+        code = (
+            f"{enter}\nfrom spladerunner import Expander\nexpander = Expander()\n"
+            "long = ' '.join(f'reactor {n}' for n in range(400))\n"
+            "print(len(expander.expand([long, 'a short one'] * 100)), len(expander.expand_query(['why'] * 100)))\n"
+        )
+        assert subprocess.check_output([sys.executable, "-c", code], text=True) == "200 100\n"
