@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.materials import environment, make
+from benchmarks.materials import environment, make, own_environment
 from benchmarks.measure import in_turn, keep, machine, median, spread, table
 from spladerunner.registry import embedded_folder
 from spladerunner.session import SLOWER_FUSIONS
@@ -76,7 +76,7 @@ def main() -> None:
     """Measures, keeps and prints."""
     shared, folder = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
     make(shared, folder)
-    own = environment(folder, "spladerunner", str(Path(__file__).resolve().parents[1]))
+    own = own_environment(folder)
     made = folder / "bert-base-made"
     fastembed = (
         "from fastembed import SparseTextEmbedding as S; "

@@ -8,11 +8,13 @@ Makes checkpoints of random weights, their bundles, the graphs of the peers, and
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import onnx
@@ -120,6 +122,17 @@ def make_graph_for_0_1(folder: Path) -> None:
     onnx.save(model, target / "model.onnx")
 
 
+def make_graph_for_512_tokens(folder: Path) -> None:
+    """The float32 graph beside another configuration, where FastEmbed reads the length to cut at."""
+    target = folder / "fp32-512"
+    if not target.exists():
+        shutil.copytree(folder / "fp32", target, copy_function=os.link)
+        config = target / "tokenizer_config.json"
+        found = json.loads(config.read_text())
+        config.unlink()  # the link, not the file that it shares with the other folder
+        config.write_text(json.dumps({**found, "model_max_length": 512}))
+
+
 def make(shared: Path, folder: Path, shapes: Sequence[str] = SHAPES) -> None:
     """Everything, below folder/SHAPE."""
     from benchmarks import checkpoints
@@ -140,8 +153,20 @@ def make(shared: Path, folder: Path, shapes: Sequence[str] = SHAPES) -> None:
             (checkpoint / name).write_text(json.dumps({**config, "model_max_length": 256}))
         make_bundle(checkpoint, folder / f"{shape}-made")
         make_graph_for_0_1(folder / f"{shape}-made")
+        make_graph_for_512_tokens(folder / f"{shape}-made")
         print(f"{shape}: made", flush=True)
     make_texts(shared, folder)
+
+
+@cache
+def own_environment(folder: Path) -> Path:
+    """The Python of an environment with spladerunner as it is here now."""
+    project = Path(__file__).resolve().parents[1]
+    python = environment(folder, "spladerunner", str(project))
+    shutil.rmtree(project / "build", ignore_errors=True)  # setuptools would take files from there that are gone here
+    again = ["install", "--quiet", "--force-reinstall", "--no-deps", str(project)]
+    subprocess.run([python, "-m", "pip", *again], check=True)
+    return python
 
 
 def environment(folder: Path, name: str, *requirements: str) -> Path:

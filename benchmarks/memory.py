@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.materials import environment, make
+from benchmarks.materials import make, own_environment
 from benchmarks.measure import keep, machine, table
 
 DOCUMENTS = 10_000
@@ -48,7 +48,7 @@ def main() -> None:
     """Measures, keeps and prints."""
     shared, folder = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
     make(shared, folder)
-    own = environment(folder, "spladerunner", str(Path(__file__).resolve().parents[1]))
+    own = own_environment(folder)
     bundle = str(folder / "bert-base-made" / "bundle")
     found = {
         name: measure(own, model, shared / "data" / "scifact" / "corpus.jsonl", DOCUMENTS)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.checkpoints import make_checkpoint
-from benchmarks.materials import environment, make, make_bundle, make_texts
+from benchmarks.materials import make, make_bundle, make_texts, own_environment
 from benchmarks.measure import in_turn, keep, machine, median, table
 from spladerunner import Expander
 from spladerunner.cores import available_cores
@@ -121,7 +121,7 @@ def main() -> None:
     rows = [["BERT-tiny shape, 128 tokens", *(f"{by_vocabulary[n] * 1e3:.2f}" for n in VOCABULARIES)]]
     print(table(["ms a text, by vocabulary", *VOCABULARIES], rows), "\n")
 
-    own = environment(folder, "spladerunner", str(Path(__file__).resolve().parents[1]))
+    own = own_environment(folder)
     by_workers: dict[str, dict[str, float]] = {}
     for name, bundle in bundles.items():
         count = 600 if name == "embedded pair" else 60

@@ -8,6 +8,7 @@ every run in a fresh process. Vectors are compared with the checkpoint's own for
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,25 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
-from benchmarks.materials import SHAPES, environment, make
+from benchmarks.materials import SHAPES, environment, make, own_environment
 from benchmarks.measure import ROUNDS, keep, machine, median, run, spread, table
 
 LISTS = ("mixed", "short", "typical", "cut at 256")
+LONG = "cut at 512"
+"""Measured apart, where the model has room for it."""
+
 AGREES = {"float32": 0.9999, "int8": 0.95}
 """The least mean cosine with the reference. Random weights leave int8 less room than trained ones."""
 
 
-def systems(folder: Path, shape: str, cores: int) -> dict[str, list[tuple[str, Path, str, dict[str, Any]]]]:
-    """By system: (setting, Python, weight type, job)."""
+Entry = tuple[str, Path, str, dict[str, Any]]
+"""(setting, Python, weight type, job)."""
+
+
+def systems(folder: Path, shape: str, cores: int) -> dict[str, list[Entry]]:
+    """The settings to try, by system."""
     made = folder / f"{shape}-made"
-    own = environment(folder, "spladerunner", str(Path(__file__).resolve().parents[1]))
+    own = own_environment(folder)
     fastembed = environment(folder, "fastembed", "fastembed")
     splade = environment(folder, "splade", "SPLADERunner==0.1.6")
     st = environment(folder, "st", "torch==2.13.0", "sentence-transformers[onnx,openvino] datasets<5 huggingface_hub<1")
@@ -36,7 +44,7 @@ def systems(folder: Path, shape: str, cores: int) -> dict[str, list[tuple[str, P
     def job(system: str, **more: Any) -> dict[str, Any]:
         return {"system": system, **common, **more}
 
-    def by_batch(python: Path, kind: str, system: str, **more: Any) -> list[tuple[str, Path, str, dict[str, Any]]]:
+    def by_batch(python: Path, kind: str, system: str, **more: Any) -> list[Entry]:
         return [(f"batch {batch}", python, kind, job(system, batch=batch, **more)) for batch in batches]
 
     return {
@@ -98,17 +106,13 @@ def measure_shape(folder: Path, shape: str, cores: int) -> dict[str, Any]:
     """The sweep and the rounds of one shape."""
     made = folder / f"{shape}-made"
     every = systems(folder, shape, cores)
-    st = environment(folder, "st")
-    reference = made / "reference.npz"
-    common = {"texts": str(folder / "texts.json"), "lists": ["mixed"], "max_length": 256}
-    failed = run(st, {"system": "reference", **common, "checkpoint": str(folder / shape), "save": str(reference)})
-    assert "failed" not in failed, failed
-    best: dict[str, tuple[str, Path, str, dict[str, Any]]] = {}
+    texts = {"agree": save_reference(folder, shape, "mixed", 256)}
+    best: dict[str, Entry] = {}
     sweep: dict[str, dict[str, Any]] = {}
     for system, settings in every.items():
         sweep[system] = {}
         for setting, python, kind, job in settings:
-            found = judged(run(python, {**job, "lists": ["mixed"], "agree": str(reference)}), kind)
+            found = judged(run(python, {**job, "lists": ["mixed"], **texts}), kind)
             sweep[system][setting] = found
             print(f"  {shape} {system} {setting}: {found}", flush=True)
         right = {
@@ -119,17 +123,43 @@ def measure_shape(folder: Path, shape: str, cores: int) -> dict[str, Any]:
         if right:
             fastest = max(right, key=lambda setting: right[setting])
             best[system] = next(entry for entry in settings if entry[0] == fastest)
+    result = {
+        "sweep": sweep,
+        "best": {system: entry[0] for system, entry in best.items()},
+        "rounds": measure_rounds(best, texts, {}),
+    }
+    config = json.loads((folder / shape / "config.json").read_text(encoding="utf-8"))
+    if config["max_position_embeddings"] >= 512:
+        long = {"agree": save_reference(folder, shape, LONG, 512), "lists": [LONG], "max_length": 512}
+        result["long rounds"] = measure_rounds(best, long, {"fp32": str(made / "fp32-512")})
+    return result
+
+
+def save_reference(folder: Path, shape: str, texts: str, max_length: int) -> str:
+    """The file with the vectors of these texts by the published formula."""
+    reference = str(folder / f"{shape}-made" / f"reference-{max_length}.npz")
+    job = {"system": "reference", "texts": str(folder / "texts.json"), "lists": [texts], "max_length": max_length}
+    found = run(environment(folder, "st"), {**job, "checkpoint": str(folder / shape), "save": reference})
+    assert "failed" not in found, found
+    return reference
+
+
+def measure_rounds(
+    best: dict[str, Entry], texts: dict[str, Any], instead: dict[str, str]
+) -> dict[str, list[dict[str, Any]]]:
+    """The best setting of each system in turn. instead: files in place of those that a job names."""
     rounds: dict[str, list[dict[str, Any]]] = {system: [] for system in best}
     for _ in range(ROUNDS):
-        for system, (_, python, _, job) in best.items():
-            rounds[system].append(run(python, {**job, "agree": str(reference)}))
-            print(f"  {shape} {system}: {rounds[system][-1]}", flush=True)
-    return {"sweep": sweep, "best": {system: entry[0] for system, entry in best.items()}, "rounds": rounds}
+        for system, (_, python, kind, job) in best.items():
+            files = {name: file for name, file in instead.items() if name in job}
+            rounds[system].append(judged(run(python, {**job, **files, **texts}), kind))
+            print(f"  {system}: {rounds[system][-1]}", flush=True)
+    return rounds
 
 
 def measure_share(folder: Path, cores: int) -> dict[str, Any]:
     """BERT-base at 128 tokens against a large MatMulInteger, in turn."""
-    own = environment(folder, "spladerunner")
+    own = own_environment(folder)
     product = save_product(folder / "product.onnx")
     common = {"texts": str(folder / "texts.json"), "lists": ["cut at 256"]}
     bundle = str(folder / "bert-base-made" / "bundle")
@@ -147,26 +177,37 @@ def print_shape(shape: str, result: dict[str, Any]) -> None:
     rows = []
     own = median([found["docs_per_second"]["mixed"] for found in result["rounds"]["spladerunner"]])
     for system, settings in result["sweep"].items():
-        if system not in result["best"]:
-            why = "; ".join(sorted({found["failed"] for found in settings.values()}))
-            rows.append([system, "", *[""] * len(LISTS), "", "", "", why])
+        measured = result["rounds"].get(system, list(settings.values()))
+        if why := "; ".join(sorted({found["failed"] for found in measured if "failed" in found})):
+            rows.append([system, "", *[""] * len(LISTS), "", "", "", "", why])
             continue
-        rounds = result["rounds"][system]
-        speeds = [found["docs_per_second"]["mixed"] for found in rounds]
-        others = [median([found["docs_per_second"][name] for found in rounds]) for name in LISTS[1:]]
+        speeds = [found["docs_per_second"]["mixed"] for found in measured]
+        others = [median([found["docs_per_second"][name] for found in measured]) for name in LISTS[1:]]
+        long = result.get("long rounds", {}).get(system, [])
         rows.append(
             [
                 system,
                 result["best"][system],
                 f"{median(speeds):.1f}",
                 *[f"{speed:.1f}" for speed in others],
+                next((found["failed"] for found in long if "failed" in found), None)
+                or (f"{median([found['docs_per_second'][LONG] for found in long]):.1f}" if long else ""),
                 f"{own / median(speeds):.1f}",
                 f"{spread(speeds):.0%}",
-                f"{median([found['peak_mb'] for found in rounds]):.0f}",
-                f"{rounds[0]['mean_cosine']:.4f}",
+                f"{median([found['peak_mb'] for found in measured]):.0f}",
+                f"{measured[0]['mean_cosine']:.4f}",
             ]
         )
-    head = ["system", "best setting", *LISTS, "spladerunner is × faster, mixed", "spread", "peak MB", "mean cosine"]
+    head = [
+        "system",
+        "best setting",
+        *LISTS,
+        LONG,
+        "spladerunner is × faster, mixed",
+        "spread",
+        "peak MB",
+        "mean cosine",
+    ]
     print(f"\n### {shape}\n\n{table(head, rows)}\n")
     settings = sorted({setting for found in result["sweep"].values() for setting in found})
     sweep = [[system, *[cell(found.get(setting)) for setting in settings]] for system, found in result["sweep"].items()]
