@@ -43,7 +43,7 @@ browser: $(BROWSER)/installed
 
 bench: $(TEST)/installed
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check matplotlib
-	for table in throughput cold_start latency memory levers invariance scaling size plot; do \
+	for table in throughput share cold_start latency memory levers invariance scaling size plot; do \
 		$(TEST)/bin/python -m benchmarks.$$table $(SHARED) .bench || exit 1; done
 
 models: $(TEST)/installed

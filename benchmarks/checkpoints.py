@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast, DistilBertConfig, DistilBertForMaskedLM
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertTokenizerFast,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    DistilBertTokenizerFast,
+)
 
 WEIGHTS = 150
 """The weights of a typical text."""
@@ -22,7 +29,8 @@ SHAPES = ("bert-base", "distilbert", "bert-tiny")
 def make_checkpoint(shape: str, folder: Path, vocabulary: Path, texts: Sequence[str]) -> Path:
     """Writes a checkpoint of one of SHAPES to a folder, and returns it. vocabulary: a token a line."""
     torch.manual_seed(0)
-    tokenizer = BertTokenizerFast(vocab_file=str(vocabulary), do_lower_case=True, model_max_length=512)
+    tokenizer_class = DistilBertTokenizerFast if shape == "distilbert" else BertTokenizerFast
+    tokenizer = tokenizer_class(vocab_file=str(vocabulary), do_lower_case=True, model_max_length=512)
     size = len(tokenizer)
     model: BertForMaskedLM | DistilBertForMaskedLM
     if shape == "bert-base":

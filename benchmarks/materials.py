@@ -122,15 +122,17 @@ def make_graph_for_0_1(folder: Path) -> None:
     onnx.save(model, target / "model.onnx")
 
 
-def make_graph_for_512_tokens(folder: Path) -> None:
-    """The float32 graph beside another configuration, where FastEmbed reads the length to cut at."""
-    target = folder / "fp32-512"
-    if not target.exists():
-        shutil.copytree(folder / "fp32", target, copy_function=os.link)
-        config = target / "tokenizer_config.json"
-        found = json.loads(config.read_text())
-        config.unlink()  # the link, not the file that it shares with the other folder
-        config.write_text(json.dumps({**found, "model_max_length": 512}))
+def make_graphs_for_512_tokens(folder: Path) -> None:
+    """The graphs beside another configuration, where FastEmbed and SPLADERunner read the length to cut at."""
+    for name in ("fp32", "splade-0.1"):
+        target = folder / f"{name}-512"
+        if target.exists():
+            continue
+        shutil.copytree(folder / name, target, copy_function=os.link)
+        for config in target.rglob("tokenizer_config.json"):
+            found = json.loads(config.read_text())
+            config.unlink()  # the link, not the file that it shares with the other folder
+            config.write_text(json.dumps({**found, "model_max_length": 512, "max_length": 512}))
 
 
 def make(shared: Path, folder: Path, shapes: Sequence[str] = SHAPES) -> None:
@@ -153,7 +155,7 @@ def make(shared: Path, folder: Path, shapes: Sequence[str] = SHAPES) -> None:
             (checkpoint / name).write_text(json.dumps({**config, "model_max_length": 256}))
         make_bundle(checkpoint, folder / f"{shape}-made")
         make_graph_for_0_1(folder / f"{shape}-made")
-        make_graph_for_512_tokens(folder / f"{shape}-made")
+        make_graphs_for_512_tokens(folder / f"{shape}-made")
         print(f"{shape}: made", flush=True)
     make_texts(shared, folder)
 

@@ -20,6 +20,7 @@ ROUNDS = 5
 def run(python: Path, job: Mapping[str, Any], *, timeout: float = 900) -> dict[str, Any]:
     """One measurement in a fresh process; {"failed": why} where it failed."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "ORT_DISABLE_TELEMETRY": "1"}
+    environment.pop("PYTHONPATH", None)  # each system is to be that of its environment
     command = [str(python), str(HERE / "systems.py"), json.dumps(job)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, check=False)
@@ -27,7 +28,7 @@ def run(python: Path, job: Mapping[str, Any], *, timeout: float = 900) -> dict[s
         return {"failed": f"not done after {timeout:.0f} s"}
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        return {"failed": lines[-1][:200]}
+        return {"failed": lines[-1].replace(f"{HERE.parent}/", "")[:200]}
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

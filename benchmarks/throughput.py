@@ -13,9 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from onnx import TensorProto, helper, numpy_helper, save
-
 from benchmarks.materials import SHAPES, environment, make, own_environment
 from benchmarks.measure import ROUNDS, keep, machine, median, run, spread, table
 
@@ -75,26 +72,6 @@ def systems(folder: Path, shape: str, cores: int) -> dict[str, list[Entry]]:
     }
 
 
-def save_product(path: Path, size: int = 2048) -> Path:
-    """A graph with one MatMulInteger of (m, size) and (size, size)."""
-    weights = np.random.default_rng(0).integers(-127, 127, (size, size)).astype(np.int8)
-    graph = helper.make_graph(
-        [helper.make_node("MatMulInteger", ["a", "b"], ["c"])],
-        "product",
-        [helper.make_tensor_value_info("a", TensorProto.UINT8, ["m", size])],
-        [helper.make_tensor_value_info("c", TensorProto.INT32, ["m", size])],
-        [numpy_helper.from_array(weights, "b")],
-    )
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return path
-
-
-def operations(length: int, layers: int = 12, width: int = 768, vocabulary: int = 30522) -> float:
-    """Multiplications and additions of BERT's products for a text of so many tokens; attention included."""
-    layer = 2 * length * (4 * width**2 + 8 * width**2) + 4 * length**2 * width
-    return layers * layer + 2 * length * (width**2 + width * vocabulary)
-
-
 def judged(found: dict[str, Any], kind: str) -> dict[str, Any]:
     """What was measured, as failed where the vectors are not the reference's: then no time counts."""
     if "failed" in found or found["mean_cosine"] >= AGREES[kind]:
@@ -131,7 +108,9 @@ def measure_shape(folder: Path, shape: str, cores: int) -> dict[str, Any]:
     config = json.loads((folder / shape / "config.json").read_text(encoding="utf-8"))
     if config["max_position_embeddings"] >= 512:
         long = {"agree": save_reference(folder, shape, LONG, 512), "lists": [LONG], "max_length": 512}
-        result["long rounds"] = measure_rounds(best, long, {"fp32": str(made / "fp32-512")})
+        result["long rounds"] = measure_rounds(
+            best, long, {"fp32": str(made / "fp32-512"), "splade_0_1": str(made / "splade-0.1-512")}
+        )
     return result
 
 
@@ -157,26 +136,13 @@ def measure_rounds(
     return rounds
 
 
-def measure_share(folder: Path, cores: int) -> dict[str, Any]:
-    """BERT-base at 128 tokens against a large MatMulInteger, in turn."""
-    own = own_environment(folder)
-    product = save_product(folder / "product.onnx")
-    common = {"texts": str(folder / "texts.json"), "lists": ["cut at 256"]}
-    bundle = str(folder / "bert-base-made" / "bundle")
-    peaks, speeds = [], []
-    for _ in range(ROUNDS):
-        found = run(own, {"system": "matrix products", **common, "product": str(product), "threads": cores})
-        peaks.append(found["docs_per_second"]["cut at 256"] * 2 * 2048**3)
-        found = run(own, {"system": "spladerunner", **common, "bundle": bundle, "threads": cores, "max_length": 128})
-        speeds.append(found["docs_per_second"]["cut at 256"] * operations(128))
-    return {"peak": peaks, "speed": speeds}
-
-
 def print_shape(shape: str, result: dict[str, Any]) -> None:
     """The tables of one shape."""
     rows = []
     own = median([found["docs_per_second"]["mixed"] for found in result["rounds"]["spladerunner"]])
-    for system, settings in result["sweep"].items():
+    ordered = sorted(result["sweep"], key=lambda system: system != "spladerunner")
+    for system in ordered:
+        settings = result["sweep"][system]
         measured = result["rounds"].get(system, list(settings.values()))
         if why := "; ".join(sorted({found["failed"] for found in measured if "failed" in found})):
             rows.append([system, "", *[""] * len(LISTS), "", "", "", "", why])
@@ -210,7 +176,7 @@ def print_shape(shape: str, result: dict[str, Any]) -> None:
     ]
     print(f"\n### {shape}\n\n{table(head, rows)}\n")
     settings = sorted({setting for found in result["sweep"].values() for setting in found})
-    sweep = [[system, *[cell(found.get(setting)) for setting in settings]] for system, found in result["sweep"].items()]
+    sweep = [[system, *[cell(result["sweep"][system].get(setting)) for setting in settings]] for system in ordered]
     print(table(["documents a second, one run of each setting", *settings], sweep))
 
 
@@ -240,15 +206,6 @@ def main() -> None:
         result = measure_shape(folder, shape, cores)
         keep(f"throughput {shape}", result)
         print_shape(shape, result)
-    if "bert-base" in shapes:
-        share = measure_share(folder, cores)
-        keep("share of the machine's int8 products", share)
-        peak, speed = median(share["peak"]), median(share["speed"])
-        print(
-            f"\nBERT-base at 128 tokens: {speed / 1e9:.0f} of {peak / 1e9:.0f} GOP/s, {speed / peak:.0%} of what a "
-            f"MatMulInteger of 2048 × 2048 × 2048 reaches (spread {spread(share['speed']):.0%} and "
-            f"{spread(share['peak']):.0%})"
-        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The steps in their order, each from a graph to a graph, until the bundle is there whole or is not there."""
+"""From checkpoints to a bundle that is there whole, and verified, or is not there."""
 
 from __future__ import annotations
 
@@ -6,37 +6,25 @@ import os
 import platform
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from spladerunner.bundle import ROLES, SCHEMA, TOKENIZER, RoleName
-from spladerunner.errors import CheckpointError, SpladeRunnerError, VerificationError
+from spladerunner.errors import CheckpointError, VerificationError
 from spladerunner.expander import Expander
 from spladerunner.tokenizer import Tokenizer
 from spladerunner.vocabulary import Vocabulary
 
 from .card import card
 from .checkpoint import Checkpoint
-from .convert import convert
-from .fuse_attention import fuse_attention
-from .halve import halve
+from .graphs import Graphs, Target
 from .manifest import export_command, tool_versions, write_manifest
-from .optimize import fuse, optimize
-from .pool_inside import pool_inside
-from .quantize import WAYS, quantize
-from .quantize_embedding import quantize_embedding
 from .sides import open_sides
 from .source import Source
+from .steps import Progress, megabytes, step
 from .table import Table
 from .verify import Agreement, TableAgreement, measure, measure_table, verification_texts
-from .weights_beside import put_weights_beside
-
-Progress = Callable[[str], None]
-Target = Literal["cpu", "cuda"]
 
 _WEIGHT_TYPES = {"cpu": "int8", "cuda": "float16"}
 
@@ -115,7 +103,7 @@ def export_bundle(
         (bundle / "README.md").write_text(card(manifest), encoding="utf-8")
         write_manifest(bundle, manifest)
         bundle.rename(output)
-    progress(f"{output}  {_megabytes(sum(path.stat().st_size for path in output.iterdir()))}")
+    progress(f"{output}  {megabytes(sum(path.stat().st_size for path in output.iterdir()))}")
     return output
 
 
@@ -137,6 +125,7 @@ class _Export:
         self._bundle = bundle
         self._scratch = scratch
         self._progress = progress
+        self._graphs = Graphs(target, bundle, scratch, progress)
         self._weights: dict[str, list[str]] = {}
 
     def run(self, name: str, licence: str) -> dict[str, Any]:
@@ -153,18 +142,17 @@ class _Export:
         verification: dict[str, Any] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
         shortfalls: list[str] = []
         converted = {
-            role: self._convert(role, side, len(vocabulary))
+            role: self._graphs.convert(role, side, len(vocabulary))
             for role, side in self._own_sides().items()
             if isinstance(side, Checkpoint)
         }
-        ways = list(WAYS) if self._target == "cpu" else [""]
         for role, side in self._own_sides().items():
             if isinstance(side, Table):
                 side.save(self._bundle / f"{role}.npy", vocabulary)
         # The expander that verifies one role opens the whole bundle, so every role has a graph before the first is
         # verified.
         for role, graph in converted.items():
-            self._finish(role, graph, ways[0])
+            self._finish(role, graph, self._graphs.ways[0])
         manifest["roles"] = {role: self._describe(role) for role in ROLES}
         for role, side in self._own_sides().items():
             if isinstance(side, Table):
@@ -172,7 +160,7 @@ class _Export:
                 found: Agreement | TableAgreement = self._verify_table(role, side)
                 measured = asdict(found)
             else:
-                found, way = self._verify_ways(role, side, converted[role], ways, manifest)
+                found, way = self._verify_ways(role, side, converted[role], manifest)
                 measured = {"fp32_bytes": self._converted_size[role], **asdict(found)}
                 if way:
                     manifest["roles"][role]["quantization"] = way
@@ -229,55 +217,19 @@ class _Export:
         shutil.copyfile(self._scratch / f"doc-{TOKENIZER}", self._bundle / TOKENIZER)
         return vocabularies["doc"]
 
-    def _convert(self, role: RoleName, checkpoint: Checkpoint, vocabulary_size: int) -> Path:
-        """The checkpoint's graph in float32, optimized; the folder of the one as converted is kept for comparison."""
-        folder = self._scratch / f"{role}-fp32"
-        with self._step("convert", role) as made:
-            made.append(convert(checkpoint.folder, folder, vocabulary_size))
-        checkpoint.save_tokenizer(folder / TOKENIZER)
-        with self._step("optimize", role) as made:
-            made.append(optimize(folder / "model.onnx", self._scratch / f"{role}-optimized.onnx"))
-        if self._target != "cpu":  # where texts run padded, in batches
-            return made[0]
-        fused = self._scratch / f"{role}-attention.onnx"
-        with self._step("attention", role) as steps:
-            steps.append(fused)
-            if not fuse_attention(made[0], fused, vocabulary_size, checkpoint.positions or checkpoint.max_length):
-                self._progress(f"  the {role} model's attention is not BERT's: left as it is")
-        return fused
-
     def _finish(self, role: RoleName, optimized: Path, way: str) -> None:
         """Puts the role's graph into the bundle."""
-        graph = self._bundle / f"{role}.onnx"
-        step = self._scratch / f"{role}-step.onnx"
-        if self._target == "cpu":
-            with self._step("quantize", role) as made:
-                made.append(quantize(optimized, step, way))
-            fused = self._scratch / f"{role}-fused.onnx"
-            with self._step("fuse", role) as made:
-                made.append(fuse(step, fused))
-            shared = self._scratch / f"{role}-shared.onnx"
-            with self._step("embedding", role) as made:
-                made.append(shared)
-                tied = quantize_embedding(fused, shared)
-            made = put_weights_beside(shared, graph)
-            self._weights[role] = [path.name for path in made[1:]]
-            if not tied:
-                self._progress(f"  the {role} model's embedding is not tied to its decoder: two int8 tables")
-        else:
-            side = self._sides[role]
-            assert isinstance(side, Checkpoint)
-            with self._step("pool inside", role) as made:
-                made.append(pool_inside(optimized, step, side.pooling, side.activation))
-            with self._step("float16", role) as made:
-                made.append(halve(step, graph))
+        checkpoint = self._sides[role]
+        assert isinstance(checkpoint, Checkpoint)
+        _, *beside = self._graphs.finish(role, checkpoint, optimized, way)
+        self._weights[role] = [path.name for path in beside]
 
     def _verify_ways(
-        self, role: RoleName, checkpoint: Checkpoint, optimized: Path, ways: list[str], manifest: dict[str, Any]
+        self, role: RoleName, checkpoint: Checkpoint, optimized: Path, manifest: dict[str, Any]
     ) -> tuple[Agreement, str]:
         """Keeps the first way to quantize that does not fall short, or else the one with the best worst cosine."""
         found: dict[str, Agreement] = {}
-        for way in ways:
+        for way in self._graphs.ways:
             if found:
                 self._progress(f"  falls short; next: {way}")
                 self._finish(role, optimized, way)
@@ -286,13 +238,13 @@ class _Export:
             if not found[way].shortfalls():
                 return found[way], way
         best = max(found, key=lambda way: found[way].worst_cosine)
-        if best != ways[-1]:
+        if best != self._graphs.ways[-1]:
             self._finish(role, optimized, best)
         return found[best], best
 
     def _verify(self, role: RoleName, checkpoint: Checkpoint) -> Agreement:
         texts = verification_texts()
-        with self._step("verify", role):
+        with step(self._progress, "verify", role):
             agreement = measure(
                 texts,
                 checkpoint.weights_of(texts, checkpoint.max_length),
@@ -309,7 +261,7 @@ class _Export:
 
     def _fp32_expander(self, role: RoleName, checkpoint: Checkpoint) -> Expander:
         """Runs the graph as it was converted."""
-        folder = self._scratch / f"{role}-fp32"
+        folder = self._graphs.converted(role)
         described = {**self._describe(role), "graph": "model.onnx", "weights": []}
         tokenizer = Tokenizer(folder / TOKENIZER).vocabulary
         manifest = {
@@ -326,7 +278,7 @@ class _Export:
     def _verify_table(self, role: RoleName, table: Table) -> TableAgreement:
         texts = verification_texts()
         expander = Expander(self._bundle, threads=1)
-        with self._step("verify", role):
+        with step(self._progress, "verify", role):
             agreement = measure_table(texts, table.weights_of(texts, self._sides["doc"].max_length), expander, role)
         self._progress(
             f"  {agreement.texts} texts: largest difference {agreement.largest_difference:.1e}; "
@@ -337,30 +289,10 @@ class _Export:
     @property
     def _converted_size(self) -> dict[RoleName, int]:
         return {
-            role: sum(path.stat().st_size for path in (self._scratch / f"{role}-fp32").glob("model.onnx*"))
+            role: sum(path.stat().st_size for path in self._graphs.converted(role).glob("model.onnx*"))
             for role in ROLES
         }
-
-    @contextmanager
-    def _step(self, label: str, role: RoleName) -> Iterator[list[Path]]:
-        """Times a step; a file that it puts into the list is reported with its size."""
-        made: list[Path] = []
-        started = time.perf_counter()
-        try:
-            yield made
-        except (SpladeRunnerError, OSError, KeyboardInterrupt):
-            raise
-        except Exception as error:  # whatever the tools below raise
-            raise CheckpointError(
-                f"The step '{label}' of the {role} model failed: {type(error).__name__}: {error}"
-            ) from error
-        size = _megabytes(made[0].stat().st_size) if made else ""
-        self._progress(f"{label:<12} {role:<6} {size:>9} {time.perf_counter() - started:6.1f} s")
 
 
 def _silent(_: str) -> None:
     pass
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -155,9 +155,12 @@ class Expander:
         if isinstance(role, TableRole):
             self._bundle.check(role.table)
             return TableEncoder(role, self.vocabulary)
-        session = Ahead(partial(Session, role.graph, self._providers))
-        self._bundle.check(role.graph, *role.weights)
-        return GraphEncoder(role, session.result(), self.vocabulary)
+        check = Ahead(partial(self._bundle.check, role.graph, *role.weights))
+        try:
+            session = Session(role.graph, self._providers)
+        finally:
+            check.result()  # says more of a damaged file than whatever it did to the session
+        return GraphEncoder(role, session, self.vocabulary)
 
     def _lengths(self, max_length: int | Mapping[RoleName, int] | None) -> dict[RoleName, int]:
         lengths = {name: role.max_length for name, role in self._bundle.roles.items()}

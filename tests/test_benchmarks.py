@@ -11,7 +11,8 @@ import pytest
 from small_model import write_bundle
 
 from benchmarks.measure import in_turn, run, spread, table
-from benchmarks.throughput import cell, judged, operations, print_shape
+from benchmarks.share import operations
+from benchmarks.throughput import cell, judged, print_shape
 
 
 @pytest.fixture

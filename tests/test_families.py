@@ -22,7 +22,7 @@ from checkpoints import (
 from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 from small_model import TOKENS
-from spladerunner.export import export_bundle, pipeline
+from spladerunner.export import export_bundle, graphs, pipeline
 from spladerunner.export.verify import verification_texts
 from torch_reference import torch_weights
 from transformers import AutoTokenizer
@@ -55,7 +55,7 @@ def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 @pytest.mark.parametrize("family", SMALL)
-def test_every_family_exports_and_agrees_with_torch(family: str, target: pipeline.Target, tmp_path: Path) -> None:
+def test_every_family_exports_and_agrees_with_torch(family: str, target: graphs.Target, tmp_path: Path) -> None:
     checkpoint = SMALL[family](tmp_path / "checkpoint")
     folder = export_bundle(checkpoint, tmp_path / "bundle", target=target)  # verified: float32 to 1e-4
     size = len(AutoTokenizer.from_pretrained(checkpoint))
@@ -175,7 +175,7 @@ def test_what_the_files_say_wins_over_a_flag_that_contradicts_it(tmp_path: Path)
 @pytest.mark.parametrize(("pooling", "activation"), [("sum", None), ("max", "relu"), ("sum", "log1p_log1p_relu")])
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 def test_flags_settle_what_a_plain_checkpoint_leaves_open(
-    tmp_path: Path, pooling: str, activation: str | None, target: pipeline.Target
+    tmp_path: Path, pooling: str, activation: str | None, target: graphs.Target
 ) -> None:
     folder = export_bundle(
         save_bert(tmp_path / "checkpoint"), tmp_path / "bundle", pooling=pooling, activation=activation, target=target
@@ -186,7 +186,7 @@ def test_flags_settle_what_a_plain_checkpoint_leaves_open(
 
 def test_the_way_to_quantize_is_chosen_by_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
-    quantize = pipeline.quantize
+    quantize = graphs.quantize
 
     def spoil_the_first(graph: Path, quantized: Path, way: str) -> Path:
         tried.append(way)
@@ -199,7 +199,7 @@ def test_the_way_to_quantize_is_chosen_by_measurement(tmp_path: Path, monkeypatc
             onnx.save(model, made)
         return made
 
-    monkeypatch.setattr(pipeline, "quantize", spoil_the_first)
+    monkeypatch.setattr(graphs, "quantize", spoil_the_first)
     lines: list[str] = []
     folder = export_bundle(save_bert(tmp_path / "checkpoint"), tmp_path / "bundle", progress=lines.append)
     assert tried == ["a scale for each column", "a scale for each column, 7 bits"]
