@@ -164,8 +164,8 @@ def make(shared: Path, folder: Path, shapes: Sequence[str] = SHAPES) -> None:
 def own_environment(folder: Path) -> Path:
     """The Python of an environment with spladerunner as it is here now."""
     project = Path(__file__).resolve().parents[1]
-    python = environment(folder, "spladerunner", str(project))
     shutil.rmtree(project / "build", ignore_errors=True)  # setuptools would take files from there that are gone here
+    python = environment(folder, "spladerunner", str(project))
     again = ["install", "--quiet", "--force-reinstall", "--no-deps", str(project)]
     subprocess.run([python, "-m", "pip", *again], check=True)
     return python

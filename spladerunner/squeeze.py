@@ -7,6 +7,7 @@ good as one space. A text that begins with megabytes of either need not be token
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections.abc import Iterable
 
@@ -28,7 +29,7 @@ def can_squeeze(tokenizer: tokenizers.Tokenizer, added_tokens: Iterable[str]) ->
         and isinstance(normalizer, tokenizers.normalizers.BertNormalizer)
         and normalizer.clean_text
         and isinstance(tokenizer.pre_tokenizer, tokenizers.pre_tokenizers.BertPreTokenizer)
-        and all(any(map(_is_punctuation, token)) for token in added_tokens)
+        and all(any(character in string.punctuation for character in token) for token in added_tokens)
     )
 
 
@@ -84,13 +85,8 @@ def _kind(character: str) -> str:
         return "removed"
     if category == "Mn":
         return "mark"
-    if _is_punctuation(character) or category[0] not in "LMNS":
+    if character in string.punctuation or category[0] not in "LMNS":
         return ""
     if any(first <= ord(character) <= last for first, last in _IDEOGRAPHS):
         return ""
     return "letter"
-
-
-def _is_punctuation(character: str) -> bool:
-    """Whether it is of string.punctuation, ASCII's. That module is not imported, as it compiles patterns then."""
-    return "!" <= character <= "~" and not character.isalnum()
