@@ -49,7 +49,7 @@ bench: $(TEST)/installed
 models: $(TEST)/installed
 	rm -rf models/tiny-en
 	$(TEST)/bin/spladerunner export --doc $(SHARED)/tiny-en/doc --query $(SHARED)/tiny-en/query \
-		-o models/tiny-en --licence Apache-2.0
+		-o models/tiny-en --license Apache-2.0
 
 quality: $(TEST)/installed
 	$(TEST)/bin/python benchmarks/quality.py $(SHARED)/data $(SHARED)/tiny-en

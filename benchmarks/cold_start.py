@@ -17,8 +17,8 @@ from pathlib import Path
 
 from benchmarks.materials import environment, make, own_environment
 from benchmarks.measure import in_turn, keep, machine, median, spread, table
-from spladerunner.registry import embedded_folder
-from spladerunner.session import SLOWER_FUSIONS
+from spladerunner.inference.session import SLOWER_FUSIONS
+from spladerunner.model.registry import embedded_folder
 
 ROUNDS = 15
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from benchmarks.materials import make
 from benchmarks.measure import keep, machine, median, table
 from spladerunner import Expander
-from spladerunner.pooling import ACTIVATIONS, max_pool, sparsify
-from spladerunner.registry import embedded_folder
-from spladerunner.session import Session
-from spladerunner.tokenizer import Tokenizer
+from spladerunner.inference.pooling import ACTIVATIONS, max_pool, sparsify
+from spladerunner.inference.session import Session
+from spladerunner.inference.tokenizer import Tokenizer
+from spladerunner.model.registry import embedded_folder
 
 QUERIES = 300
 PARTS = ("text to dict", "tokenizing", "bare run", "pooling", "to a vector", "to a dict")

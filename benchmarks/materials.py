@@ -53,16 +53,15 @@ def make_texts(shared: Path, folder: Path) -> dict[str, list[str]]:
 
 def make_bundle(checkpoint: Path, folder: Path) -> Path:
     """The bundle as the export makes it, without its verification, which random weights do not stand."""
-    from spladerunner.export.convert import convert
-    from spladerunner.export.fuse_attention import fuse_attention
     from spladerunner.export.manifest import write_manifest
-    from spladerunner.export.optimize import fuse, optimize
-    from spladerunner.export.quantize import quantize
-    from spladerunner.export.quantize_embedding import quantize_embedding
-    from spladerunner.export.weights_beside import put_weights_beside
-
-    from spladerunner.bundle import SCHEMA, TOKENIZER
-    from spladerunner.tokenizer import Tokenizer
+    from spladerunner.export.passes.convert import convert
+    from spladerunner.export.passes.external_data import put_weights_beside
+    from spladerunner.export.passes.fuse_attention import fuse_attention
+    from spladerunner.export.passes.optimize import fuse, optimize
+    from spladerunner.export.passes.quantize import quantize
+    from spladerunner.export.passes.tie_embedding import quantize_embedding
+    from spladerunner.inference.tokenizer import Tokenizer
+    from spladerunner.model.bundle import TOKENIZER
 
     bundle, steps = folder / "bundle", folder / "steps"
     if bundle.exists():
@@ -88,7 +87,7 @@ def make_bundle(checkpoint: Path, folder: Path) -> Path:
         "positions": 512,
     }
     manifest = {
-        "schema": SCHEMA,
+        "schema": 1,
         "name": folder.name,
         "licence": "none",
         "roles": {"doc": role, "query": role},

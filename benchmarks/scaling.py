@@ -17,8 +17,8 @@ from benchmarks.checkpoints import make_checkpoint
 from benchmarks.materials import make, make_bundle, make_texts, own_environment
 from benchmarks.measure import in_turn, keep, machine, median, table
 from spladerunner import Expander
-from spladerunner.cores import available_cores
-from spladerunner.registry import embedded_folder
+from spladerunner.inference.cpu_count import available_cores
+from spladerunner.model.registry import embedded_folder
 
 LENGTHS = (16, 32, 64, 128, 256, 512)
 COUNTS = (250, 500, 1000, 2000)

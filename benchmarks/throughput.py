@@ -191,7 +191,7 @@ def main() -> None:
     """Measures, keeps and prints."""
     import subprocess
 
-    from spladerunner.cores import available_cores
+    from spladerunner.inference.cpu_count import available_cores
 
     shared, folder = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
     shapes = sys.argv[3:] or SHAPES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from spladerunner.bundle import file_record
 from spladerunner.errors import CheckpointError
-from spladerunner.layout import MaskedLanguageModel
-
-from .quiet import quiet
-from .source import PICKLE, SAFETENSORS
+from spladerunner.export.silence import quiet
+from spladerunner.export.source import PICKLE, SAFETENSORS
+from spladerunner.model.manifest import FileRecord
+from spladerunner.model.sentence_transformers import MaskedLanguageModel
 
 ROUNDED_UP = 128
 """Some checkpoints round their vocabulary up to a multiple of this or less; more rows without a token are a mistake."""
@@ -127,7 +127,7 @@ def _record_weights(folder: Path, allow_pickle: bool) -> dict[str, dict[str, int
         pickled = (folder / PICKLE).is_file()
         hint = f" It has {PICKLE}; if you trust that: --allow-pickle." if pickled else ""
         raise CheckpointError(f"{folder} holds no {SAFETENSORS}.{hint}")
-    return {path.name: file_record(path) for path in files}
+    return {path.name: asdict(FileRecord.of(path)) for path in files}
 
 
 def _positions(config: dict[str, int | str | None]) -> int | None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from spladerunner.bundle import TOKENIZER, RoleName
-
-from .checkpoint import Checkpoint
-from .convert import convert
-from .fuse_attention import fuse_attention
-from .halve import halve
-from .optimize import fuse, optimize
-from .pool_inside import pool_inside
-from .quantize import WAYS, quantize
-from .quantize_embedding import quantize_embedding
-from .steps import Progress, step
-from .weights_beside import put_weights_beside
+from spladerunner.export.checkpoint import Checkpoint
+from spladerunner.export.passes.append_pooling import pool_inside
+from spladerunner.export.passes.convert import convert
+from spladerunner.export.passes.external_data import put_weights_beside
+from spladerunner.export.passes.float16 import halve
+from spladerunner.export.passes.fuse_attention import fuse_attention
+from spladerunner.export.passes.optimize import fuse, optimize
+from spladerunner.export.passes.quantize import WAYS, quantize
+from spladerunner.export.passes.tie_embedding import quantize_embedding
+from spladerunner.export.progress import Progress, step
+from spladerunner.model.bundle import TOKENIZER
+from spladerunner.model.manifest import RoleName
 
 Target = Literal["cpu", "cuda"]
 

@@ -1,23 +1,23 @@
-"""Writing a bundle's manifest; spladerunner.bundle reads it."""
+"""Writing a bundle's manifest; spladerunner.model.bundle reads it."""
 
 from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from spladerunner.bundle import MANIFEST, RoleName, file_record
-
-from .source import Source
+from spladerunner.export.source import Source
+from spladerunner.model.manifest import MANIFEST, FileRecord, RoleName
 
 _TOOLS = ("spladerunner", "onnxruntime", "onnx", "optimum-onnx", "transformers", "torch")
 
 
 def write_manifest(bundle: Path, manifest: dict[str, Any]) -> None:
     """Writes manifest.json, with the record of every other file in the folder."""
-    files = {path.name: file_record(path) for path in sorted(bundle.iterdir()) if path.name != MANIFEST}
+    files = {path.name: asdict(FileRecord.of(path)) for path in sorted(bundle.iterdir()) if path.name != MANIFEST}
     text = json.dumps({**manifest, "files": files}, indent=2, ensure_ascii=False)
     (bundle / MANIFEST).write_text(text + "\n", encoding="utf-8")
 

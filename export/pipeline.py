@@ -10,21 +10,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from spladerunner.bundle import ROLES, SCHEMA, TOKENIZER, RoleName
 from spladerunner.errors import CheckpointError, VerificationError
 from spladerunner.expander import Expander
-from spladerunner.tokenizer import Tokenizer
+from spladerunner.export.card import card
+from spladerunner.export.checkpoint import Checkpoint
+from spladerunner.export.graphs import Graphs, Target
+from spladerunner.export.manifest import export_command, tool_versions, write_manifest
+from spladerunner.export.progress import Progress, megabytes, step
+from spladerunner.export.roles import open_roles
+from spladerunner.export.source import Source
+from spladerunner.export.token_weights import Table
+from spladerunner.export.verify import (
+    Agreement,
+    TokenWeightsAgreement,
+    measure,
+    measure_token_weights,
+    verification_texts,
+)
+from spladerunner.inference.tokenizer import Tokenizer
+from spladerunner.model.bundle import TOKENIZER
+from spladerunner.model.manifest import ROLES, RoleName
 from spladerunner.vocabulary import Vocabulary
-
-from .card import card
-from .checkpoint import Checkpoint
-from .graphs import Graphs, Target
-from .manifest import export_command, tool_versions, write_manifest
-from .sides import open_sides
-from .source import Source
-from .steps import Progress, megabytes, step
-from .table import Table
-from .verify import Agreement, TableAgreement, measure, measure_table, verification_texts
 
 _WEIGHT_TYPES = {"cpu": "int8", "cuda": "float16"}
 
@@ -40,7 +46,7 @@ def export_bundle(
     activation: str | None = None,
     allow_pickle: bool = False,
     name: str | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     accept_drift: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -51,7 +57,7 @@ def export_bundle(
     target: "cpu" for int8 graphs, "cuda" for float16 graphs that pool inside.
     inference_free: queries need no model, each token weighs 1. pooling, activation: by their names in a manifest,
         where the checkpoint's files do not say them. allow_pickle: take weights that are not safetensors.
-    name, licence: what manifest and card say; unless given, the folder's name and what the checkpoint's card says.
+    name, license: what manifest and card say; unless given, the folder's name and what the checkpoint's card says.
     accept_drift: keep a bundle that falls short in verification, with the shortfalls in its manifest.
     progress: called with a line for each step done.
 
@@ -66,7 +72,7 @@ def export_bundle(
     sources: dict[RoleName, Source] = {"doc": Source.open(str(doc), allow_pickle=allow_pickle)}
     if query is not None:
         sources["query"] = Source.open(str(query), allow_pickle=allow_pickle)
-    sides = open_sides(
+    sides = open_roles(
         sources["doc"],
         sources.get("query"),
         inference_free=inference_free,
@@ -81,7 +87,7 @@ def export_bundle(
         "--activation": activation,
         "--allow-pickle": allow_pickle,
         "--name": name,
-        "--licence": licence,
+        "--license": license,
         "--accept-drift": accept_drift,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +95,7 @@ def export_bundle(
         bundle = Path(scratch) / "bundle"
         bundle.mkdir()
         manifest = _Export(sources, sides, target, bundle, Path(scratch), progress).run(
-            name or output.name, licence or sources["doc"].licence() or "unknown"
+            name or output.name, license or sources["doc"].license() or "unknown"
         )
         if (shortfalls := manifest["verification"]["shortfalls"]) and not accept_drift:
             raise VerificationError(
@@ -132,7 +138,7 @@ class _Export:
         """Fills the bundle's folder, but for its card, and returns its manifest."""
         vocabulary = self._save_tokenizer()
         manifest: dict[str, Any] = {
-            "schema": SCHEMA,
+            "schema": 1,
             "name": name,
             "licence": licence,
             "roles": {},
@@ -157,7 +163,7 @@ class _Export:
         for role, side in self._own_sides().items():
             if isinstance(side, Table):
                 write_manifest(self._bundle, manifest)
-                found: Agreement | TableAgreement = self._verify_table(role, side)
+                found: Agreement | TokenWeightsAgreement = self._verify_table(role, side)
                 measured = asdict(found)
             else:
                 found, way = self._verify_ways(role, side, converted[role], manifest)
@@ -265,7 +271,7 @@ class _Export:
         described = {**self._describe(role), "graph": "model.onnx", "weights": []}
         tokenizer = Tokenizer(folder / TOKENIZER).vocabulary
         manifest = {
-            "schema": SCHEMA,
+            "schema": 1,
             "name": "float32",
             "licence": "",
             "roles": dict.fromkeys(ROLES, described),
@@ -275,11 +281,13 @@ class _Export:
         write_manifest(folder, manifest)
         return Expander(folder, checkpoint.max_length, threads=1)
 
-    def _verify_table(self, role: RoleName, table: Table) -> TableAgreement:
+    def _verify_table(self, role: RoleName, table: Table) -> TokenWeightsAgreement:
         texts = verification_texts()
         expander = Expander(self._bundle, threads=1)
         with step(self._progress, "verify", role):
-            agreement = measure_table(texts, table.weights_of(texts, self._sides["doc"].max_length), expander, role)
+            agreement = measure_token_weights(
+                texts, table.weights_of(texts, self._sides["doc"].max_length), expander, role
+            )
         self._progress(
             f"  {agreement.texts} texts: largest difference {agreement.largest_difference:.1e}; "
             f"{agreement.mean_weights:.0f} weights a text; {agreement.ms:.2f} ms a text"

@@ -8,8 +8,8 @@ from pathlib import Path
 from huggingface_hub import metadata_load
 
 from spladerunner.errors import CheckpointError
-from spladerunner.hub import download
-from spladerunner.layout import MODULES, ROUTER
+from spladerunner.model.hub import download
+from spladerunner.model.sentence_transformers import MODULES, ROUTER
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 IDF = "idf.json"
@@ -54,7 +54,7 @@ class Source:
         """given: a folder, or REPOSITORY[@REVISION] on the Hub; of that, only what an export reads is downloaded.
 
         Raises CheckpointError where there are only pickled weights and allow_pickle is not set, and what
-        spladerunner.hub raises where the repository cannot be had.
+        spladerunner.model.hub raises where the repository cannot be had.
         """
         folder = Path(given)
         if folder.is_dir():
@@ -72,12 +72,12 @@ class Source:
             folder, commit, _ = download(repository, commit, [*_DESCRIPTIONS, PICKLE])
         return cls(repository, folder, commit)
 
-    def licence(self) -> str | None:
+    def license(self) -> str | None:
         """What the front matter of the checkpoint's own card says."""
         card = self.folder / "README.md"
         try:
             front = metadata_load(card) if card.is_file() else None
         except ValueError:  # the card is for people, and an odd one is no reason to stop
             return None
-        licence = front.get("license") if front else None
-        return licence if isinstance(licence, str) else None
+        found = front.get("license") if front else None
+        return found if isinstance(found, str) else None

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spladerunner.bundle import RoleName
 from spladerunner.expander import Expander
+from spladerunner.model.manifest import RoleName
 from spladerunner.vector import SparseVector
 
 WORST_COSINE = 0.99
@@ -60,7 +60,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class TableAgreement:
+class TokenWeightsAgreement:
     """The same for a role that is served by a table."""
 
     texts: int
@@ -113,16 +113,16 @@ def measure(
     )
 
 
-def measure_table(
+def measure_token_weights(
     texts: Sequence[str], expected: Iterable[NDArray[np.float32]], bundle: Expander, role: RoleName
-) -> TableAgreement:
+) -> TokenWeightsAgreement:
     """Compares a table's vectors with the expected weights, a (V,) array for each text."""
     vectors, ms = _timed(bundle, texts, role)
     differences = [
         float(np.abs(_dense(vector, weights.size) - weights).max())
         for vector, weights in zip(vectors, expected, strict=True)
     ]
-    return TableAgreement(
+    return TokenWeightsAgreement(
         texts=len(texts),
         largest_difference=max(differences),
         mean_weights=float(np.mean([len(vector) for vector in vectors])),

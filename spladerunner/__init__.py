@@ -20,8 +20,8 @@ from spladerunner.errors import (
 )
 from spladerunner.expander import Expander
 from spladerunner.explanation import Explanation, SharedToken
-from spladerunner.hub import fetch
-from spladerunner.registry import ModelSpec, list_models
+from spladerunner.model.hub import fetch
+from spladerunner.model.registry import ModelSpec, list_models
 from spladerunner.vector import SparseVector
 
 __version__ = "0.2.0"

@@ -8,18 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from os import PathLike
 
-from spladerunner.ahead import Ahead
-from spladerunner.batching import run_in_order
-from spladerunner.bundle import ROLES, Bundle, GraphRole, Role, RoleName, TableRole
-from spladerunner.cores import available_cores
-from spladerunner.digest import digest_of_text
-from spladerunner.encoder import Encoder, GraphEncoder, TableEncoder
 from spladerunner.errors import IntegrityError, ModelFilesError
 from spladerunner.explanation import Explanation, SharedToken
-from spladerunner.hub import fetch
-from spladerunner.registry import EMBEDDED
-from spladerunner.session import CPU, Session, check_providers
-from spladerunner.tokenizer import Tokenizer
+from spladerunner.inference.cpu_count import available_cores
+from spladerunner.inference.encoder import Encoder, GraphEncoder, TokenWeightsEncoder
+from spladerunner.inference.scheduler import run_in_order
+from spladerunner.inference.session import CPU, Session, check_providers
+from spladerunner.inference.tokenizer import Tokenizer
+from spladerunner.model.background import BackgroundCall
+from spladerunner.model.bundle import TOKENIZER, Bundle
+from spladerunner.model.hub import fetch
+from spladerunner.model.integrity import digest_of_text
+from spladerunner.model.manifest import ROLES, GraphRole, Role, RoleName, TokenWeightsRole
+from spladerunner.model.registry import EMBEDDED
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
 
@@ -152,15 +153,15 @@ class Expander:
             return self._encoders[role]
 
     def _open(self, role: Role) -> Encoder:
-        if isinstance(role, TableRole):
-            self._bundle.check(role.table)
-            return TableEncoder(role, self.vocabulary)
-        check = Ahead(partial(self._bundle.check, role.graph, *role.weights))
+        if isinstance(role, TokenWeightsRole):
+            self._bundle.check(role.token_weights)
+            return TokenWeightsEncoder(self._bundle.path(role.token_weights), self.vocabulary)
+        check = BackgroundCall(partial(self._bundle.check, role.graph, *role.external_data))
         try:
-            session = Session(role.graph, self._providers)
+            session = Session(self._bundle.path(role.graph), self._providers)
         finally:
             check.result()  # says more of a damaged file than whatever it did to the session
-        return GraphEncoder(role, session, self.vocabulary)
+        return GraphEncoder(session, self.vocabulary, role.pooling, role.activation)
 
     def _lengths(self, max_length: int | Mapping[RoleName, int] | None) -> dict[RoleName, int]:
         lengths = {name: role.max_length for name, role in self._bundle.roles.items()}
@@ -180,14 +181,14 @@ class Expander:
 
 def _read_tokenizer(bundle: Bundle) -> Tokenizer:
     """The bundle's tokenizer. Raises IntegrityError or ModelFilesError where it is not what the manifest says."""
-    bundle.check(bundle.tokenizer)
+    bundle.check(TOKENIZER)
     tokenizer = Tokenizer(bundle.tokenizer)
     found = len(tokenizer.vocabulary), tokenizer.vocabulary.sha256
-    expected = bundle.vocabulary_size, bundle.vocabulary_sha256
-    if expected not in (found, (None, None)):
+    expected = bundle.vocabulary
+    if expected is not None and found != (expected.size, expected.sha256):
         raise IntegrityError(
             f"{bundle.tokenizer} has a vocabulary of {found[0]} tokens with SHA-256 {found[1]}, but the "
-            f"manifest says {expected[0]} and {expected[1]}. Fetch or export the bundle again."
+            f"manifest says {expected.size} and {expected.sha256}. Fetch or export the bundle again."
         )
     for name, role in bundle.roles.items():
         if role.max_length <= tokenizer.special_tokens_added:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from spladerunner.tokenizer import Span
+from spladerunner.inference.tokenizer import Span
 
 
 class SharedToken(NamedTuple):

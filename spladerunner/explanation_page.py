@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 
 from spladerunner.explanation import Explanation, SharedToken
+from spladerunner.inference.tokenizer import Span
 from spladerunner.markup import escaped
-from spladerunner.tokenizer import Span
 
 SHOWN = 40
 """How many expansions are shown before the rest is folded away."""

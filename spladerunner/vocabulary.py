@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from spladerunner.digest import digest_of_text
+from spladerunner.model.integrity import digest_of_text
 from spladerunner.vector import SparseVector
 
 SPACE = "▁"

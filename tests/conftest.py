@@ -27,7 +27,7 @@ def shared() -> Path:
 @pytest.fixture
 def quiet_libraries() -> Iterator[None]:
     """sentence-transformers deprecates, on every use, the module names that published models have."""
-    from spladerunner.export.quiet import quiet
+    from spladerunner.export.silence import quiet
 
     with quiet():
         yield

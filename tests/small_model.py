@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from spladerunner.bundle import file_record
+from spladerunner.model.manifest import FileRecord
 from spladerunner.vocabulary import Vocabulary
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -142,7 +143,7 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
         },
         "vocabulary": {"size": len(vocabulary), "sha256": vocabulary.sha256},
         "weight_type": "float32",
-        "files": {name: file_record(folder / name) for name in ("tokenizer.json", "doc.onnx", "query.onnx")},
+        "files": {name: asdict(FileRecord.of(folder / name)) for name in ("tokenizer.json", "doc.onnx", "query.onnx")},
     }
     (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}), encoding="utf-8")
     return folder

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from small_model import write_bundle
 
+from benchmarks.lab.share import operations
 from benchmarks.measure import in_turn, run, spread, table
-from benchmarks.share import operations
 from benchmarks.throughput import cell, judged, print_shape
 
 

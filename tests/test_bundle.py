@@ -11,15 +11,19 @@ import pytest
 from small_model import TOKENS, SmallGraph, edit_manifest, graph_role, tokenizer, write_bundle
 
 from spladerunner import Expander, IntegrityError, ModelFilesError
-from spladerunner.bundle import Bundle
-from spladerunner.registry import embedded_folder
+from spladerunner.model.bundle import Bundle
+from spladerunner.model.registry import embedded_folder
 
 
 def test_reads_what_the_manifest_says(bundle: Path) -> None:
     opened = Bundle.open(bundle)
-    assert (opened.name, opened.licence, opened.weight_type) == ("small", "Apache-2.0", "float32")
-    assert opened.roles["doc"].graph == bundle / "doc.onnx" and opened.roles["doc"].max_length == 32
-    assert opened.roles["query"].graph == bundle / "query.onnx" and opened.roles["query"].max_length == 16
+    assert (opened.name, opened.license, opened.files["doc.onnx"].size) == (
+        "small",
+        "Apache-2.0",
+        (bundle / "doc.onnx").stat().st_size,
+    )
+    assert opened.roles["doc"].graph == "doc.onnx" and opened.roles["doc"].max_length == 32
+    assert opened.roles["query"].graph == "query.onnx" and opened.roles["query"].max_length == 16
 
 
 @pytest.mark.parametrize("name", ["doc.onnx", "query.onnx", "tokenizer.json"])
@@ -90,7 +94,7 @@ def test_a_manifest_may_name_only_files_inside_its_folder(tmp_path: Path, outsid
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 2}, "schema 2; this version of spladerunner reads schema 1"),
+        ({"schema": 3}, "schema 3; this version of spladerunner reads schemas 1 to 2"),
         ({"schema": None}, "schema None"),
         ({"schema": True}, "schema True"),
         ({"roles": {"doc": graph_role("doc.onnx", True)}}, "max_length = True"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 from small_model import TOKENS, SmallGraph, edit_manifest, graph_role, tokenizer, write_bundle
 
 from spladerunner import Expander, ModelFilesError, SparseVector
-from spladerunner.bundle import TableRole, file_record
-from spladerunner.encoder import TableEncoder
-from spladerunner.tokenizer import Tokenizer
+from spladerunner.inference.encoder import TokenWeightsEncoder
+from spladerunner.inference.tokenizer import Tokenizer
+from spladerunner.model.manifest import FileRecord
 
 
 @pytest.fixture
@@ -18,14 +19,14 @@ def small(tmp_path: Path) -> Tokenizer:
     return Tokenizer(tmp_path / "tokenizer.json")
 
 
-def table(folder: Path, weights: np.ndarray) -> TableRole:
+def table(folder: Path, weights: np.ndarray) -> Path:
     np.save(folder / "query.npy", weights)
-    return TableRole(folder / "query.npy", 32)
+    return folder / "query.npy"
 
 
 def test_a_table_weighs_each_token_once_and_special_ones_never(tmp_path: Path, small: Tokenizer) -> None:
     weights = np.arange(len(TOKENS), dtype=np.float32)
-    encoder = TableEncoder(table(tmp_path, weights), small.vocabulary)
+    encoder = TokenWeightsEncoder(table(tmp_path, weights), small.vocabulary)
     found = encoder(small.encode("the cat the cat [MASK] ꙮ", 32))
     cat, the = TOKENS.index("cat"), TOKENS.index("the")
     assert found == SparseVector(sorted([cat, the]), sorted([cat, the]))
@@ -33,20 +34,20 @@ def test_a_table_weighs_each_token_once_and_special_ones_never(tmp_path: Path, s
 
 
 def test_tokens_without_a_weight_are_left_out(tmp_path: Path, small: Tokenizer) -> None:
-    encoder = TableEncoder(table(tmp_path, np.zeros(len(TOKENS), dtype=np.float32)), small.vocabulary)
+    encoder = TokenWeightsEncoder(table(tmp_path, np.zeros(len(TOKENS), dtype=np.float32)), small.vocabulary)
     assert len(encoder(small.encode("the cat", 32))) == 0
 
 
 @pytest.mark.parametrize("wrong", [np.ones(3, dtype=np.float32), np.ones(len(TOKENS)), np.ones((1, len(TOKENS)))])
 def test_a_table_of_another_shape_or_type_is_an_error(tmp_path: Path, small: Tokenizer, wrong: np.ndarray) -> None:
     with pytest.raises(ModelFilesError, match=r"query\.npy is .* where float32 of shape"):
-        TableEncoder(table(tmp_path, wrong), small.vocabulary)
+        TokenWeightsEncoder(table(tmp_path, wrong), small.vocabulary)
 
 
 def test_a_table_that_is_no_array_is_an_error(tmp_path: Path, small: Tokenizer) -> None:
     (tmp_path / "query.npy").write_bytes(b"no array")
     with pytest.raises(ModelFilesError, match=r"query\.npy cannot be read"):
-        TableEncoder(TableRole(tmp_path / "query.npy", 32), small.vocabulary)
+        TokenWeightsEncoder(tmp_path / "query.npy", small.vocabulary)
 
 
 def test_a_bundle_may_serve_queries_by_a_table(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_a_bundle_may_serve_queries_by_a_table(tmp_path: Path) -> None:
     edit_manifest(
         bundle,
         roles={"doc": graph_role("doc.onnx", 32), "query": {"table": "query.npy", "max_length": 16}},
-        files={name: file_record(bundle / name) for name in names},
+        files={name: asdict(FileRecord.of(bundle / name)) for name in names},
     )
     (bundle / "query.onnx").unlink()
     expander = Expander(bundle)

@@ -14,12 +14,12 @@ import pytrec_eval
 import scipy.stats
 from small_collection import DOCUMENTS, JUDGEMENTS, QUERIES, write_beir, write_ms_marco
 from small_model import write_bundle
-from test_main import run
+from test_cli import run
 
 from spladerunner import Expander
 from spladerunner.evaluation import systems
 from spladerunner.evaluation.collection import Collection
-from spladerunner.evaluation.evaluation import Evaluation, evaluate
+from spladerunner.evaluation.results import Evaluation, evaluate
 from spladerunner.evaluation.systems import UNPRUNED, Pruning
 
 PRUNINGS = [UNPRUNED, Pruning(top=4), Pruning(min_weight=0.5)]
@@ -189,7 +189,7 @@ def test_a_wrong_option_is_exit_2(options: list[str]) -> None:
 
 def test_the_command_line_loads_no_evaluation_before_it_is_asked_for() -> None:
     heavy = {"scipy", "bm25s", "ir_measures"}
-    code = f"import sys, spladerunner.__main__ as main; main._parser(); print({heavy} & set(sys.modules))"
+    code = f"import sys, spladerunner.cli.main as main; main._parser(); print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 

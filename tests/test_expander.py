@@ -13,8 +13,8 @@ import pytest
 from small_model import TOKENS, SmallGraph, expected_weights, tokenizer, write_bundle
 
 from spladerunner import Expander, ModelFilesError, ProviderError, SparseVector, UnknownModelError
-from spladerunner.session import Session
-from spladerunner.tokenizer import TokenBatch
+from spladerunner.inference.session import Session
+from spladerunner.inference.tokenizer import TokenizedText
 
 TEXTS = [
     "the cat sat on the mat",
@@ -242,7 +242,7 @@ def test_texts_run_side_by_side(bundle: Path, monkeypatch: pytest.MonkeyPatch) -
     meeting = threading.Barrier(2, timeout=30)
     run = Session.run
 
-    def wait_and_run(session: Session, batch: TokenBatch) -> Any:
+    def wait_and_run(session: Session, batch: TokenizedText) -> Any:
         meeting.wait()
         return run(session, batch)
 

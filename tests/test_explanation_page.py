@@ -11,7 +11,7 @@ import pytest
 
 from spladerunner import Expander, Explanation, SharedToken
 from spladerunner.explanation_page import SHOWN, fragment, page
-from spladerunner.tokenizer import Span
+from spladerunner.inference.tokenizer import Span
 
 QUERY, DOCUMENT = "who built the nuclear bomb", "The Manhattan Project and its atomic bomb"
 HOSTILE = "<script>alert('1')</script> & \"bomb\" <img src=x onerror=alert(1)> \ud83d \0"

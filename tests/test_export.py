@@ -18,17 +18,17 @@ import pytest
 from checkpoints import save_bert
 from onnx import helper, numpy_helper
 from small_model import TOKENS
-from spladerunner.export import export_bundle, pipeline
-from spladerunner.export.fuse_attention import fuse_attention
-from spladerunner.export.optimize import fuse, optimize
-from spladerunner.export.quantize import quantize
-from spladerunner.export.quantize_embedding import quantize_embedding
-from spladerunner.export.verify import Agreement, verification_texts
-from spladerunner.export.weights_beside import put_weights_beside
 from transformers import BertConfig, BertModel
 
 from spladerunner import CheckpointError, Expander, VerificationError
-from spladerunner.bundle import Bundle
+from spladerunner.export import export_bundle, pipeline
+from spladerunner.export.passes.external_data import put_weights_beside
+from spladerunner.export.passes.fuse_attention import fuse_attention
+from spladerunner.export.passes.optimize import fuse, optimize
+from spladerunner.export.passes.quantize import quantize
+from spladerunner.export.passes.tie_embedding import quantize_embedding
+from spladerunner.export.verify import Agreement, verification_texts
+from spladerunner.model.bundle import Bundle
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def exported(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     folder = tmp_path_factory.mktemp("exported") / "tiny-en"
     pair = [word for role in ("doc", "query") for word in (f"--{role}", str(shared / "tiny-en" / role))]
     done = subprocess.run(
-        [sys.executable, "-m", "spladerunner", "export", *pair, "-o", folder, "--licence", "Apache-2.0"],
+        [sys.executable, "-m", "spladerunner", "export", *pair, "-o", folder, "--license", "Apache-2.0"],
         capture_output=True,
         text=True,
     )
@@ -211,7 +211,7 @@ def test_a_checkpoint_without_a_masked_lm_head_is_refused(tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def graphs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small checkpoint's graph after each step."""
-    from spladerunner.export.convert import convert
+    from spladerunner.export.passes.convert import convert
 
     folder = tmp_path_factory.mktemp("graphs")
     made = {"convert": convert(checkpoint, folder / "fp32", len(TOKENS))}
@@ -313,7 +313,7 @@ def test_weights_beside_the_graph_change_nothing_and_are_for_all_to_read(
 
 
 def test_quantize_embedding_gives_an_untied_model_two_tables(tmp_path: Path) -> None:
-    from spladerunner.export.convert import convert
+    from spladerunner.export.passes.convert import convert
 
     folder = save_bert(tmp_path / "untied", tie_word_embeddings=False)
     quantized = quantize(convert(folder, tmp_path / "fp32", len(TOKENS)), tmp_path / "quantized.onnx")

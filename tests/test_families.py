@@ -22,13 +22,13 @@ from checkpoints import (
 from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 from small_model import TOKENS
-from spladerunner.export import export_bundle, graphs, pipeline
-from spladerunner.export.verify import verification_texts
 from torch_reference import torch_weights
 from transformers import AutoTokenizer
 
 from spladerunner import CheckpointError, Expander
-from spladerunner.bundle import RoleName
+from spladerunner.export import export_bundle, graphs, pipeline
+from spladerunner.export.verify import verification_texts
+from spladerunner.model.manifest import RoleName
 
 pytestmark = pytest.mark.usefixtures("quiet_libraries")
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from spladerunner.export.checkpoint import Checkpoint
-from spladerunner.export.convert import convert
-from spladerunner.export.verify import verification_texts
 from torch_reference import torch_weights
 
 from spladerunner import Expander, SparseVector
-from spladerunner.bundle import RoleName
-from spladerunner.layout import MaskedLanguageModel
+from spladerunner.export.checkpoint import Checkpoint
+from spladerunner.export.passes.convert import convert
+from spladerunner.export.verify import verification_texts
+from spladerunner.model.manifest import RoleName
+from spladerunner.model.sentence_transformers import MaskedLanguageModel
 
 VOCABULARY_SIZE = 20480
 

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from spladerunner.export.fuse_attention import fuse_attention
+
+from spladerunner.export.passes.fuse_attention import fuse_attention
 
 TOKENS, HEADS, SIZE = 11, 2, 4
 LONGEST = 600

@@ -16,7 +16,7 @@ from hub_server import TOKEN, Hub, Repository, serve
 from small_model import SmallGraph, tokenizer, write_bundle
 
 from spladerunner import Expander, UnknownModelError, fetch
-from spladerunner.registry import EMBEDDED, embedded_folder
+from spladerunner.model.registry import EMBEDDED, embedded_folder
 
 BUNDLE = "owner/bundle"
 

@@ -19,11 +19,11 @@ from checkpoints import add_idf, save_bert, save_distilbert, save_sentence_trans
 from conftest import ROOT
 from hub_server import Hub, serve
 from small_model import TOKENS
-from spladerunner.export.quiet import quiet
 from torch_reference import torch_weights
 
 from spladerunner import Expander, list_models
-from spladerunner.registry import EMBEDDED, ModelSpec
+from spladerunner.export.silence import quiet
+from spladerunner.model.registry import EMBEDDED, ModelSpec
 
 pytestmark = pytest.mark.usefixtures("quiet_libraries")
 
@@ -77,7 +77,7 @@ def stand_ins(folder: Path) -> dict[str, Path]:
                 made[repository] = save_distilbert(place)
             else:
                 made[repository] = save_bert(place)
-            (place / "README.md").write_text(f"---\nlicense: {(spec.licence or 'other').lower()}\n---\n# A stand-in\n")
+            (place / "README.md").write_text(f"---\nlicense: {(spec.license or 'other').lower()}\n---\n# A stand-in\n")
             (place / "training_args.bin").write_bytes(b"not needed")
     return made
 
@@ -124,8 +124,8 @@ def exported(loopback: tuple[Hub, dict[str, Path]], tmp_path_factory: pytest.Tem
 def check_known(spec: ModelSpec, folder: Path, expander: Expander) -> None:
     """What holds of every known model, whatever its weights."""
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    if spec.licence:
-        assert manifest["licence"].lower() == spec.licence.lower()
+    if spec.license:
+        assert manifest["licence"].lower() == spec.license.lower()
     assert manifest["roles"]["doc"]["checkpoint"] == spec.doc
     assert len(manifest["roles"]["doc"]["revision"]) == 40
     assert manifest["verification"]["shortfalls"] == []

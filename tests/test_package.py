@@ -47,7 +47,7 @@ def test_the_wheel_holds_the_packages_the_bundle_the_licence_and_nothing_else(wh
             "models/tiny-en/*",
         )
         for path in ROOT.glob(pattern)
-    } | {str(path.relative_to(ROOT)) for path in (ROOT / "export").iterdir() if path.suffix in (".py", ".jsonl")}
+    } | {str(path.relative_to(ROOT)) for path in (ROOT / "export").rglob("*") if path.suffix in (".py", ".jsonl")}
     expected = {name if name.startswith("spladerunner/") else f"spladerunner/{name}" for name in expected}
     information = f"spladerunner-{spladerunner.__version__}.dist-info"
     expected |= {

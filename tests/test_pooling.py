@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from spladerunner.pooling import ACTIVATIONS, max_pool, sparsify
+from spladerunner.inference.pooling import ACTIVATIONS, max_pool, sparsify
 
 logits_and_masks = st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 9)).flatmap(
     lambda shape: st.tuples(

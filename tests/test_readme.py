@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_main import in_terminal
+from test_cli import in_terminal
 
 from spladerunner import Expander
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from spladerunner import list_models
-from spladerunner.registry import EMBEDDED, close_names, embedded_folder, find_model
+from spladerunner.model.registry import EMBEDDED, close_names, embedded_folder, find_model
 
 
 def test_the_embedded_pair_comes_first_and_is_there() -> None:

@@ -13,8 +13,8 @@ from small_collection import HOSTILE, write_beir
 from spladerunner import Expander
 from spladerunner.evaluation import charts, report
 from spladerunner.evaluation.collection import Collection
-from spladerunner.evaluation.decisions import decisions
-from spladerunner.evaluation.evaluation import Evaluation, evaluate
+from spladerunner.evaluation.query_analysis import decisions
+from spladerunner.evaluation.results import Evaluation, evaluate
 from spladerunner.evaluation.systems import UNPRUNED, Pruning
 
 

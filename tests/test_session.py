@@ -15,13 +15,13 @@ from small_model import SmallGraph
 
 from spladerunner import Expander
 from spladerunner.errors import ModelFilesError, ProviderError
-from spladerunner.session import Session, check_providers
-from spladerunner.tokenizer import TokenBatch
+from spladerunner.inference.session import Session, check_providers
+from spladerunner.inference.tokenizer import TokenizedText
 
 
-def batch(ids: list[int]) -> TokenBatch:
+def batch(ids: list[int]) -> TokenizedText:
     array = np.array([ids], dtype=np.int64)
-    return TokenBatch(array, np.ones_like(array), np.zeros_like(array), contents=len(ids))
+    return TokenizedText(array, np.ones_like(array), np.zeros_like(array), contents=len(ids))
 
 
 @pytest.mark.parametrize("inputs", [("input_ids", "attention_mask"), ("input_ids", "attention_mask", "token_type_ids")])
@@ -79,7 +79,7 @@ def test_a_processor_without_vnni_is_told_to_be_exact(tmp_path: Path) -> None:
     code = (
         "import json\n"
         "from spladerunner import Expander\n"
-        "from spladerunner.session import products_saturate\n"
+        "from spladerunner.inference.session import products_saturate\n"
         "expander = Expander(threads=1)\n"
         "print(json.dumps([products_saturate(), expander.expand('the nuclear reactor')[0]]))\n"
     )
@@ -96,13 +96,13 @@ def test_an_arena_that_the_program_has_made_before_serves_too(tmp_path: Path) ->
         "import onnxruntime as ort\n"
         "memory = ort.OrtMemoryInfo('Cpu', ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)\n"
         "ort.create_and_register_allocator(memory, ort.OrtArenaCfg({}))\n"
-        "from spladerunner.session import Session\n"
-        "from spladerunner.tokenizer import TokenBatch\n"
+        "from spladerunner.inference.session import Session\n"
+        "from spladerunner.inference.tokenizer import TokenizedText\n"
         "import numpy as np\n"
         f"session = Session({str(graph)!r})\n"
         "for length in [40] + [4] * 300:\n"  # demand falls, and that arena is left alone
         "    ids = np.full((1, length), 5)\n"
-        "    logits = session.run(TokenBatch(ids, np.ones_like(ids), np.zeros_like(ids), length))\n"
+        "    logits = session.run(TokenizedText(ids, np.ones_like(ids), np.zeros_like(ids), length))\n"
         "print(logits.shape[:2])\n"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "(1, 4)\n"
@@ -110,7 +110,7 @@ def test_an_arena_that_the_program_has_made_before_serves_too(tmp_path: Path) ->
 
 MEMORY = """
 from spladerunner import Expander
-from spladerunner.demand import PATIENCE
+from spladerunner.inference.arena import PATIENCE
 def megabytes():
     (line,) = (line for line in open("/proc/self/status") if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from spladerunner.cli.terminal import bars, explanation_table, shortened, table
 from spladerunner.explanation import Explanation, SharedToken
-from spladerunner.terminal import bars, explanation_table, shortened, table
 
 
 def test_bars_are_aligned_and_tell_own_words_from_expansions() -> None:

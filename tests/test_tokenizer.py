@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_model import TOKENS, tokenizer
 
 from spladerunner.errors import ModelFilesError
-from spladerunner.tokenizer import CHARACTERS_PER_TOKEN, LEAST_TOKENS, Tokenizer
+from spladerunner.inference.tokenizer import CHARACTERS_PER_TOKEN, LEAST_TOKENS, Tokenizer
 
 CLS, SEP = TOKENS.index("[CLS]"), TOKENS.index("[SEP]")
 
@@ -137,7 +137,7 @@ def test_ten_megabytes_in_one_line_take_little_more_memory_than_the_text(tmp_pat
     tokenizer().save(str(tmp_path / "tokenizer.json"))
     code = f"""
 import resource, sys
-from spladerunner.tokenizer import Tokenizer
+from spladerunner.inference.tokenizer import Tokenizer
 small = Tokenizer(sys.argv[1])
 text = {text}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from spladerunner.bulk.inputs import Input
-from spladerunner.bulk.records import Fields, Record, parse
-from spladerunner.bulk.seen import SeenIds
+from spladerunner.bulk.duplicates import SeenIds
 from spladerunner.errors import InputError, OutputError
+from spladerunner.readers.files import Input
+from spladerunner.readers.records import Fields, Record, parse
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from spladerunner.bulk.encoding import Done
+from spladerunner.bulk.job import Done
 
 LOG_SECONDS = 60.0
 

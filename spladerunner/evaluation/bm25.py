@@ -9,7 +9,7 @@ import bm25s
 import numpy as np
 import Stemmer
 
-from spladerunner.evaluation.footprint import Footprint
+from spladerunner.evaluation.index_statistics import Footprint
 from spladerunner.evaluation.search import DEPTH, NOTHING, Ranking, best, tie_order
 
 K1, B = 0.9, 0.4

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from importlib.resources import files
 
 from spladerunner.evaluation import charts
-from spladerunner.evaluation.decisions import decisions
-from spladerunner.evaluation.evaluation import Evaluation, megabytes, probability
-from spladerunner.evaluation.footprint import BIN, posting_reads
+from spladerunner.evaluation.index_statistics import BIN, posting_reads
 from spladerunner.evaluation.measures import MAIN
+from spladerunner.evaluation.query_analysis import decisions
 from spladerunner.evaluation.report_queries import queries_section, signed
+from spladerunner.evaluation.results import Evaluation, megabytes, probability
 from spladerunner.evaluation.systems import UNPRUNED, System
 from spladerunner.expander import Expander
 from spladerunner.markup import escaped

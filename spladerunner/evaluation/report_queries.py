@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spladerunner.evaluation import charts
-from spladerunner.evaluation.decisions import Decision, Judged, Token
-from spladerunner.evaluation.evaluation import Evaluation
 from spladerunner.evaluation.measures import MAIN
+from spladerunner.evaluation.query_analysis import Decision, Judged, Token
+from spladerunner.evaluation.results import Evaluation
 from spladerunner.markup import escaped
 
 SNIPPET = 320

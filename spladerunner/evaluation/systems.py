@@ -9,7 +9,7 @@ from itertools import islice
 
 from spladerunner.evaluation.bm25 import BM25, words
 from spladerunner.evaluation.collection import Collection
-from spladerunner.evaluation.footprint import Footprint
+from spladerunner.evaluation.index_statistics import Footprint
 from spladerunner.evaluation.measures import Scores, measure
 from spladerunner.evaluation.search import BLOCK, ExactSearch, Ranking
 from spladerunner.expander import Expander

@@ -16,7 +16,7 @@ from small_collection import DOCUMENTS, HOSTILE, JUDGEMENTS, QUERIES, write_beir
 from spladerunner import Expander, explanation_page
 from spladerunner.evaluation import report
 from spladerunner.evaluation.collection import Collection
-from spladerunner.evaluation.evaluation import evaluate
+from spladerunner.evaluation.results import evaluate
 from spladerunner.evaluation.systems import UNPRUNED, Pruning
 
 LEAST_CONTRAST = 4.5

@@ -11,7 +11,7 @@ import pytest
 from scifact import SciFact
 
 from spladerunner import Expander
-from spladerunner.registry import embedded_folder
+from spladerunner.model.registry import embedded_folder
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "engines"
 NUMBER = re.compile(r"-?\d+\.\d+")

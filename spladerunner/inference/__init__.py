@@ -1,0 +1,1 @@
+"""What runs a text: tokenizer, scheduler, session, pooling, in the order in which it passes them."""

@@ -1,0 +1,1 @@
+"""What loads a model: a name or a folder becomes a checked bundle."""

@@ -1,0 +1,166 @@
+"""A bundle: the folder that holds a model. The export writes it; this opens it and checks its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from spladerunner.errors import IntegrityError, ModelFilesError
+from spladerunner.model.integrity import digest_of_file, digest_of_text
+from spladerunner.model.manifest import (
+    MANIFEST,
+    FileRecord,
+    GraphRole,
+    Manifest,
+    Role,
+    RoleName,
+    VocabularyRecord,
+)
+from spladerunner.model.sentence_transformers import MaskedLanguageModel, read_layout
+
+TOKENIZER = "tokenizer.json"
+
+_REPAIR = "Fetch or export the bundle again."
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model on disk.
+
+    files, vocabulary: as the manifest records them; empty and None for a folder without a manifest.
+    """
+
+    folder: Path
+    name: str
+    license: str
+    roles: Mapping[RoleName, Role]
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    vocabulary: VocabularyRecord | None = None
+
+    @classmethod
+    def open(cls, folder: Path) -> Bundle:
+        """Opens a folder that holds a manifest, or else tokenizer.json and model.onnx or onnx/model*.onnx.
+
+        Raises ModelFilesError if the folder holds neither or its manifest is not valid, and IntegrityError if the
+        size of a file differs from the manifest.
+        """
+        folder = folder.absolute()  # the files are opened later, maybe from another working directory
+        if not folder.is_dir():
+            raise ModelFilesError(f"{folder} is not a folder. Give the folder of a bundle, or a model's name.")
+        try:
+            return _open_manifest(folder) if (folder / MANIFEST).exists() else _open_bare(folder)
+        except OSError as error:
+            raise ModelFilesError(f"{folder} cannot be read: {error}.") from error
+
+    def path(self, name: str) -> Path:
+        """The path of a file that a role or the manifest names."""
+        return self.folder / name
+
+    @property
+    def tokenizer(self) -> Path:
+        """The path of tokenizer.json."""
+        return self.path(TOKENIZER)
+
+    def check(self, *names: str) -> None:
+        """Compares files with the SHA-256 in the manifest, if it has one. Raises IntegrityError if they differ."""
+        for name in names:
+            if name in self.files:
+                path = self.path(name)
+                try:
+                    found = digest_of_file(path)
+                except OSError as error:
+                    raise _unreadable(path, error) from error
+                _check(path, "sha256", found, self.files[name].sha256)
+
+    def fingerprint(self) -> str:
+        """SHA-256, as hex, of the manifest, which holds those of all files; without one, over the files themselves."""
+        manifest = self.path(MANIFEST)
+        if manifest.exists():
+            return digest_of_file(manifest)
+        graphs = {
+            self.path(role.graph): (role.pooling, role.activation)
+            for role in self.roles.values()
+            if isinstance(role, GraphRole)
+        }
+        beside = {path for graph in graphs for path in graph.parent.glob(f"{graph.name}*")}  # external weights
+        lines = [f"{path.name} {digest_of_file(path)}\n" for path in sorted({self.tokenizer, *beside})]
+        return digest_of_text("".join([repr(sorted(graphs.values())), *lines]))
+
+
+def choose_graph(names: Collection[str]) -> str | None:
+    """The graph among a folder's or a repository's file names: model.onnx, onnx/model.onnx, or onnx/model*.onnx."""
+    variants = sorted(name for name in names if PurePosixPath(name).match("onnx/model*.onnx"))
+    return next((name for name in ("model.onnx", "onnx/model.onnx", *variants) if name in names), None)
+
+
+def _open_manifest(folder: Path) -> Bundle:
+    path = folder / MANIFEST
+    manifest = Manifest.read(path)
+    if TOKENIZER not in manifest.files:
+        raise ModelFilesError(f"{path} does not list {TOKENIZER}; its files are {sorted(manifest.files)}. {_REPAIR}")
+    for name, record in manifest.files.items():
+        _check_size(folder / name, record)
+    return Bundle(
+        folder=folder,
+        name=manifest.name,
+        license=manifest.license,
+        roles=manifest.roles,
+        files=manifest.files,
+        vocabulary=manifest.vocabulary,
+    )
+
+
+def _check_size(path: Path, record: FileRecord) -> None:
+    try:
+        size = path.stat().st_size
+        with path.open("rb"):
+            pass
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    _check(path, "size", size, record.size)
+
+
+def _unreadable(path: Path, error: Exception) -> ModelFilesError:
+    return ModelFilesError(f"{path}, which {MANIFEST} names, cannot be read: {error}. {_REPAIR}")
+
+
+def _check(path: Path, what: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise IntegrityError(f"{path} has {what} {found}, but {MANIFEST} says {expected}. {_REPAIR}")
+
+
+def _open_bare(folder: Path) -> Bundle:
+    """A folder as optimum leaves it, taken for a symmetric SPLADE model."""
+    name = choose_graph([path.relative_to(folder).as_posix() for path in folder.rglob("*.onnx")])
+    if name is None or not (folder / TOKENIZER).is_file():
+        raise ModelFilesError(
+            f"{folder} holds no model: neither {MANIFEST}, nor {TOKENIZER} with model.onnx or onnx/model*.onnx. "
+            "A checkpoint becomes a bundle with: spladerunner export --doc CHECKPOINT -o FOLDER"
+        )
+    layout = read_layout(folder)
+    side = layout.doc if layout else MaskedLanguageModel(folder)
+    if not isinstance(side, MaskedLanguageModel) or (layout and layout.query != side):
+        raise ModelFilesError(
+            f"{folder} has different sides for documents and queries, which one graph cannot serve. "
+            f"Make a bundle of it: spladerunner export --doc {folder} -o FOLDER"
+        )
+    max_length = side.max_length or _bare_max_length(folder)
+    role = GraphRole(name, max_length, side.pooling, side.activation)
+    return Bundle(folder, folder.resolve().name, "unknown", {"doc": role, "query": role})
+
+
+def _bare_max_length(folder: Path) -> int:
+    """What the tokenizer's and the model's configurations allow; 512, as of BERT, where neither says."""
+    lengths = [512]
+    for name, key in (("tokenizer_config.json", "model_max_length"), ("config.json", "max_position_embeddings")):
+        path = folder / name
+        if path.is_file():
+            try:
+                value = json.loads(path.read_text(encoding="utf-8")).get(key)
+            except (OSError, ValueError, RecursionError, AttributeError) as error:
+                raise ModelFilesError(f"{path} cannot be read: {error}. {_REPAIR}") from error
+            if isinstance(value, int):
+                lengths.append(value)
+    return min(lengths)

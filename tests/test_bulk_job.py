@@ -1,0 +1,358 @@
+"""Bulk encoding, as processes that are killed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_cli import in_terminal, run
+
+from spladerunner import Expander, InputError, OutputError
+from spladerunner.bulk import job
+from spladerunner.bulk.job import encode
+from spladerunner.bulk.resume import Output
+from spladerunner.bulk.shard import Shard
+from spladerunner.readers.files import Input
+
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "while",
+    "some",
+    "dog",
+    "ran",
+    "to",
+    "the",
+    "river",
+    "bank",
+    "for",
+    "money",
+]
+HASTY = "import sys; from spladerunner.bulk import job; job.SAVE_SECONDS = 0.01; " \
+    "from spladerunner.__main__ import main; sys.exit(main())"  # fmt: skip
+
+
+def write_corpus(path: Path, count: int, *, bad: bool = False) -> Path:
+    chosen = random.Random(1)
+    with path.open("wb") as file:
+        for number in range(count):
+            name = number - 5 if bad and number % 40 == 7 else number
+            row = {"_id": str(name), "title": "cat", "text": " ".join(chosen.choices(WORDS, k=12))}
+            file.write(b"{broken \xff\n" if bad and number % 30 == 11 else json.dumps(row).encode() + b"\n")
+    return path
+
+
+def killed_until_done(arguments: list[str], seed: int, least_kills: int) -> int:
+    chosen = random.Random(seed)
+    for kills in range(200):
+        process = subprocess.Popen([sys.executable, "-c", HASTY, *arguments], stderr=subprocess.PIPE)
+        partial = Path(arguments[arguments.index("-o") + 1] + ".partial.json")
+        before = partial.read_bytes() if partial.exists() else b""
+        while process.poll() is None and kills < least_kills:  # until it got on, then a moment more
+            if partial.exists() and partial.read_bytes() != before:
+                time.sleep(chosen.random() * 0.1)
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.002)
+        error = process.communicate()[1]
+        if process.returncode == 0:
+            return kills
+        assert process.returncode == -signal.SIGKILL, error
+    raise AssertionError("never done")
+
+
+@pytest.mark.parametrize("shard", ["1/1", "2/3"])
+def test_killed_again_and_again_the_files_are_those_of_an_undisturbed_run(
+    tmp_path: Path, bundle: Path, shard: str
+) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl", 3000, bad=True)
+    common = ["encode", str(corpus), "--model", str(bundle), "--skip-bad", "--shard", shard]
+    assert run(*common, "-o", tmp_path / "calm").returncode == 0
+    kills = killed_until_done([*common, "-o", str(tmp_path / "killed")], seed=3, least_kills=4)
+    assert kills >= 2
+    for suffix in ("", ".bad.jsonl"):
+        assert (tmp_path / f"killed{suffix}").read_bytes() == (tmp_path / f"calm{suffix}").read_bytes()
+    assert not list(tmp_path.glob("*partial*"))
+
+
+def test_the_parts_concatenate_to_the_whole(tmp_path: Path, bundle: Path) -> None:
+    expander = Expander(bundle)
+    inputs = [Input(str(write_corpus(tmp_path / f"{n}.jsonl", 200 + n, bad=True))) for n in range(2)]
+    encode(expander, inputs, tmp_path / "whole", skip_bad=True)
+    for number in range(1, 8):
+        encode(expander, inputs, tmp_path / f"part{number}", skip_bad=True, shard=Shard(number, 7))
+    for suffix in ("", ".bad.jsonl"):
+        parts = [tmp_path / f"part{number}{suffix}" for number in range(1, 8)]
+        joined = b"".join(part.read_bytes() for part in parts if part.exists())
+        assert joined == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+def test_lines_are_the_vectors_in_order(tmp_path: Path, bundle: Path) -> None:
+    corpus = write_corpus(tmp_path / "c.jsonl", 50)
+    expander = Expander(bundle)
+    assert encode(expander, [Input(str(corpus))], tmp_path / "out").documents == 50
+    rows = [json.loads(line) for line in corpus.read_text().splitlines()]
+    found = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert [row["id"] for row in found] == [row["_id"] for row in rows]
+    expected = expander.expand([f"{row['title']} {row['text']}" for row in rows])
+    assert [row["vector"] for row in found] == [pytest.approx(weights) for weights in expected]
+
+
+class StopError(Exception):
+    pass
+
+
+def begin(expander: Expander, corpus: Path, out: Path, **options: object) -> None:
+    """A run that ends at its first save after the begin, as if killed."""
+
+    def stop(done: job.Done) -> None:
+        if done.documents:
+            raise StopError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "SAVE_SECONDS", 0.0)
+        with pytest.raises(StopError):
+            encode(expander, [Input(str(corpus))], out, progress=stop, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"role": "query"}, "another role"),
+        ({"format": "indices"}, "another format"),
+        ({"shard": Shard(1, 2)}, "another shard"),
+    ],
+)
+def test_other_options_on_resume_are_errors(tmp_path: Path, bundle: Path, change: dict, message: str) -> None:  # type: ignore[type-arg]
+    expander, corpus = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000)
+    begin(expander, corpus, tmp_path / "out")
+    with pytest.raises(OutputError, match=message):
+        encode(expander, [Input(str(corpus))], tmp_path / "out", **change)
+
+
+def test_another_model_or_input_on_resume_is_an_error(tmp_path: Path, bundle: Path) -> None:
+    expander, corpus = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000)
+    begin(expander, corpus, tmp_path / "out")
+    with pytest.raises(OutputError, match="another model"):
+        encode(Expander(bundle, 8), [Input(str(corpus))], tmp_path / "out")
+    content = corpus.read_bytes()
+    corpus.write_bytes(content.replace(b"cat", b"dog", 1))
+    with pytest.raises(OutputError, match="lines differ"):
+        encode(expander, [Input(str(corpus))], tmp_path / "out")
+    corpus.write_bytes(content + b"\n")
+    with pytest.raises(OutputError, match="another input"):
+        encode(expander, [Input(str(corpus))], tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["tail", "short", "no state", "cut state"])
+def test_what_a_crash_or_a_hand_leaves_behind(tmp_path: Path, bundle: Path, damage: str) -> None:
+    expander, corpus = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000)
+    out, partial, state = tmp_path / "out", tmp_path / "out.partial", tmp_path / "out.partial.json"
+    corpus.write_bytes(b"".join(corpus.read_bytes().splitlines(keepends=True)[:300]))
+    begin(expander, corpus, out)
+    if damage == "tail":
+        with partial.open("ab") as file:
+            file.write(b'{"id": "half')
+        encode(expander, [Input(str(corpus))], out)
+        encode(expander, [Input(str(corpus))], tmp_path / "calm")
+        assert out.read_bytes() == (tmp_path / "calm").read_bytes()
+        return
+    if damage == "short":
+        os.truncate(partial, 1)
+    elif damage == "no state":
+        state.unlink()
+    else:
+        state.write_bytes(state.read_bytes()[:20])
+    with pytest.raises(OutputError, match="to start over"):
+        encode(expander, [Input(str(corpus))], out)
+
+
+def test_an_output_that_is_there_or_under_way_is_left_alone(tmp_path: Path, bundle: Path) -> None:
+    corpus, out = write_corpus(tmp_path / "c.jsonl", 5), tmp_path / "out"
+    expander = Expander(bundle)
+    with (tmp_path / "out.partial").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(OutputError, match="another run"):
+            encode(expander, [Input(str(corpus))], out)
+    encode(expander, [Input(str(corpus))], out)
+    before = out.read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        encode(expander, [Input(str(corpus))], out)
+    assert out.read_bytes() == before and not list(tmp_path.glob("*partial*"))
+    with pytest.raises(OutputError, match="compressed"):
+        encode(expander, [Input(str(corpus))], tmp_path / "out.gz")
+
+
+def test_a_full_disk_keeps_what_was_saved(tmp_path: Path, bundle: Path) -> None:
+    corpus = write_corpus(tmp_path / "c.jsonl", 1500)
+    arguments = ["encode", str(corpus), "--model", str(bundle), "-o", str(tmp_path / "out")]
+    limited = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); " + HASTY  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", limited, *arguments], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "File too large" in done.stderr
+    assert json.loads((tmp_path / "out.partial.json").read_text())["documents"] > 0
+    assert run(*arguments).returncode == 0
+    assert run(*arguments[:-1], tmp_path / "calm").returncode == 0
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "calm").read_bytes()
+
+
+def test_a_bad_line_stops_with_its_number_and_the_run_goes_on_with_skip_bad(tmp_path: Path, bundle: Path) -> None:
+    corpus = write_corpus(tmp_path / "c.jsonl", 100, bad=True)
+    expander, out = Expander(bundle), tmp_path / "out"
+    with pytest.raises(InputError, match=r"c\.jsonl, line 8: the id '2' is seen twice"):
+        encode(expander, [Input(str(corpus))], out)
+    done = encode(expander, [Input(str(corpus))], out, skip_bad=True)
+    bad = [json.loads(line) for line in (tmp_path / "out.bad.jsonl").read_text().splitlines()]
+    assert len(bad) == done.bad == 6 and done.documents == 94  # 7, 47 and 87 twice; 11, 41 and 71 broken
+    assert bad[0] == {"file": str(corpus), "line": 8, "reason": bad[0]["reason"], "raw": bad[0]["raw"]}
+
+
+def test_standard_input_is_read_but_not_split(tmp_path: Path, bundle: Path) -> None:
+    common = ("encode", "-", "--model", bundle, "--input-format", "text", "-o", tmp_path / "out")
+    done = run(*common, "--shard", "1/2", input="cat\n")
+    assert done.returncode == 1 and "Standard input" in done.stderr
+    assert run(*common, input="cat\ndog\n").returncode == 0
+    assert [json.loads(line)["id"] for line in (tmp_path / "out").read_text().splitlines()] == ["1", "2"]
+
+
+def test_memory_is_flat(tmp_path: Path, bundle: Path) -> None:
+    peaks = []
+    for count in (2_000, 30_000):
+        corpus = tmp_path / f"{count}.txt"
+        corpus.write_text("the cat\n" * count)
+        code = HASTY.replace("0.01", "5").replace("sys.exit(main())", "main(); import resource; "
+                             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")  # fmt: skip
+        arguments = ["encode", str(corpus), "--model", str(bundle), "-o", str(tmp_path / f"out{count}")]
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout))
+    # 28,000 ids are 2 MB; the texts' vectors would be 28,000 × 1 kB and more
+    assert peaks[1] - peaks[0] < 12_000
+
+
+def test_progress_is_a_bar_on_a_terminal_and_a_line_in_a_log(tmp_path: Path, bundle: Path) -> None:
+    corpus = write_corpus(tmp_path / "c.jsonl", 300)
+    common = ("encode", str(corpus), "--model", str(bundle), "-o")
+    assert re.search(r"300/300 .* documents/s", in_terminal(*common, str(tmp_path / "a"), columns=100))
+    code = "from spladerunner.bulk import progress; progress.LOG_SECONDS = 0.0; " + HASTY
+    done = subprocess.run(
+        [sys.executable, "-c", code, *common, str(tmp_path / "b")], capture_output=True, text=True, check=True
+    )
+    assert re.search(r"^spladerunner: 300 of 300 documents, [\d.]+ a second, 00:00 left$", done.stderr, re.MULTILINE)
+    assert "\r" not in done.stderr
+
+
+def test_sigterm_ends_it_quietly_and_saved(tmp_path: Path, bundle: Path) -> None:
+    corpus, state = write_corpus(tmp_path / "c.jsonl", 20000), tmp_path / "out.partial.json"
+    arguments = ["encode", str(corpus), "--model", str(bundle), "-o", str(tmp_path / "out")]
+    process = subprocess.Popen([sys.executable, "-c", HASTY, *arguments], stderr=subprocess.PIPE)
+    while not state.exists() or not json.loads(state.read_bytes())["documents"]:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.terminate()
+    assert process.communicate()[1] == b"" and process.returncode == 143
+    saved = json.loads(state.read_bytes())
+    lines = (tmp_path / "out.partial").read_bytes()[: saved["bytes"]].splitlines()
+    assert len(lines) == saved["documents"] > 0
+
+
+@pytest.mark.parametrize("where", ["reached", "_flush"])
+def test_an_interrupt_between_any_two_steps_doubles_nothing(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    expander, inputs = Expander(bundle), [Input(str(write_corpus(tmp_path / "c.jsonl", 60)))]
+    encode(expander, inputs, tmp_path / "calm")
+    monkeypatch.setattr(job, "SAVE_SECONDS", 0.0)
+    step, calls = getattr(Output, where), 0
+
+    def interrupted(writer: Output, *arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 20:
+            if where == "_flush":  # written, and not yet forgotten
+                lines = list(writer._lines)
+                step(writer)
+                writer._lines.extend(lines)
+            raise KeyboardInterrupt
+        step(writer, *arguments)
+
+    monkeypatch.setattr(Output, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        encode(expander, inputs, tmp_path / "out")
+    encode(expander, inputs, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "calm").read_bytes()
+
+
+def test_a_file_made_meanwhile_under_the_same_name_is_neither_overwritten_nor_the_end_of_the_work(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expander, inputs = Expander(bundle), [Input(str(write_corpus(tmp_path / "c.jsonl", 60)))]
+    encode(expander, inputs, tmp_path / "calm")
+    rename = Output._rename
+
+    def late(writer: Output) -> None:
+        (tmp_path / "out").write_text("of another")
+        rename(writer)
+
+    monkeypatch.setattr(Output, "_rename", late)
+    for _ in range(2):
+        with pytest.raises(OutputError, match=r"out (was made by another|exists already)"):
+            encode(expander, inputs, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "of another"
+    monkeypatch.undo()
+    (tmp_path / "out").unlink()
+    encode(expander, inputs, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "calm").read_bytes()
+
+
+def test_what_a_format_refuses_is_a_bad_line(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(name: str, vector: object, vocabulary: object) -> str:
+        if name == "7":
+            raise ValueError("the token 'x' is too long")
+        return name
+
+    monkeypatch.setitem(job.FORMATS, "refusing", refusing)
+    expander, inputs = Expander(bundle), [Input(str(write_corpus(tmp_path / "c.jsonl", 20)))]
+    with pytest.raises(InputError, match=r"c\.jsonl, line 8: '7' cannot be written as refusing: the token 'x'"):
+        encode(expander, inputs, tmp_path / "out", format="refusing")
+    done = encode(expander, inputs, tmp_path / "out", format="refusing", skip_bad=True)
+    assert (done.documents, done.bad) == (19, 1)
+    (bad,) = map(json.loads, (tmp_path / "out.bad.jsonl").read_text().splitlines())
+    assert bad["line"] == 8 and "too long" in bad["reason"]
+
+
+def test_killed_while_the_files_get_their_names(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus, out, state = (
+        write_corpus(tmp_path / "c.jsonl", 100, bad=True),
+        tmp_path / "out",
+        tmp_path / "out.partial.json",
+    )
+    expander, inputs = Expander(bundle), [Input(str(corpus))]
+    done = encode(expander, inputs, tmp_path / "calm", skip_bad=True)
+
+    def stop(_: Output) -> None:
+        raise StopError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Output, "_rename", stop)
+        with pytest.raises(StopError):
+            encode(expander, inputs, out, skip_bad=True)
+    complete = state.read_bytes()
+    for _ in range(2):  # before the first name, and after the last
+        assert encode(expander, inputs, out, skip_bad=True) == done
+        for suffix in ("", ".bad.jsonl"):
+            assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"calm{suffix}").read_bytes()
+        assert not list(tmp_path.glob("*partial*"))
+        state.write_bytes(complete)

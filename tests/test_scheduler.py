@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spladerunner import SparseVector
+from spladerunner.inference.scheduler import run_in_order
+from spladerunner.inference.tokenizer import TokenizedText
+
+
+def batch(size: int, name: int = 0) -> TokenizedText:
+    ids = np.full((1, size), name, dtype=np.int64)
+    return TokenizedText(ids, np.ones_like(ids), np.zeros_like(ids), contents=size)
+
+
+def named(given_batch: TokenizedText) -> SparseVector:
+    return SparseVector([int(given_batch.ids[0, 0])], [1.0])
+
+
+@given(st.lists(st.integers(1, 20), max_size=30), st.integers(1, 4), st.integers(1, 50))
+@settings(deadline=None, max_examples=50)
+def test_every_result_comes_once_and_in_order(sizes: list[int], threads: int, batch_tokens: int) -> None:
+    batches = (batch(size, name) for name, size in enumerate(sizes))
+    results = run_in_order(batches, named, threads=threads, batch_tokens=batch_tokens)
+    assert [int(result.indices[0]) for result in results] == list(range(len(sizes)))
+
+
+@given(st.lists(st.integers(1, 20), max_size=20), st.integers(1, 40))
+@settings(deadline=None, max_examples=25)
+def test_no_more_than_batch_tokens_run_together(sizes: list[int], batch_tokens: int) -> None:
+    lock = threading.Lock()
+    running: list[int] = []
+    seen: list[list[int]] = []
+
+    def run(given_batch: TokenizedText) -> SparseVector:
+        with lock:
+            running.append(given_batch.ids.size)
+            seen.append(list(running))
+        time.sleep(0.0005)
+        with lock:
+            running.remove(given_batch.ids.size)
+        return named(given_batch)
+
+    list(run_in_order(map(batch, sizes), run, threads=4, batch_tokens=batch_tokens))
+    assert all(sum(together) <= batch_tokens or len(together) == 1 for together in seen)
+
+
+def test_batches_are_taken_only_as_there_is_room() -> None:
+    taken = 0
+
+    def batches() -> Iterator[TokenizedText]:
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield batch(10)
+
+    results = run_in_order(batches(), named, threads=2, batch_tokens=50)
+    next(results)
+    assert taken <= 7
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_an_error_in_a_run_is_raised_and_ends_the_threads() -> None:
+    def run(given_batch: TokenizedText) -> SparseVector:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        list(run_in_order(map(batch, [1, 2, 3]), run, threads=2, batch_tokens=10))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("spladerunner")]
+
+
+def test_closing_early_ends_the_threads() -> None:
+    results = run_in_order(map(batch, [1] * 100), named, threads=2, batch_tokens=10)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("spladerunner")]
