@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from small_model import TOKENS, tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoTokenizer,
@@ -24,6 +23,8 @@ from transformers import (
     XLMRobertaConfig,
     XLMRobertaForMaskedLM,
 )
+
+from tests.small_model import TOKENS, tokenizer
 
 WORDS = ["the", "cat", "sat", "river", "bank", "naïve", "données", "数据", "running", "mat"]
 

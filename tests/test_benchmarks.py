@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_model import write_bundle
 
 from benchmarks.lab.share import operations
 from benchmarks.measure import in_turn, run, spread, table
 from benchmarks.throughput import cell, judged, print_shape
+from tests.small_model import write_bundle
 
 
 @pytest.fixture

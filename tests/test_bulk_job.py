@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import pytest
-from test_cli import in_terminal, run
 
 from spladerunner import Expander, InputError, OutputError
 from spladerunner.bulk import job
@@ -22,6 +21,7 @@ from spladerunner.bulk.job import encode
 from spladerunner.bulk.resume import Output
 from spladerunner.bulk.shard import Shard
 from spladerunner.readers.files import Input
+from tests.test_cli import in_terminal, run
 
 WORDS = [
     "the",

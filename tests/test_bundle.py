@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_model import TOKENS, SmallGraph, edit_manifest, graph_role, tokenizer, write_bundle
 
 from spladerunner import Expander, IntegrityError, ModelFilesError
 from spladerunner.model.bundle import Bundle
 from spladerunner.model.registry import embedded_folder
+from tests.small_model import TOKENS, SmallGraph, edit_manifest, graph_role, tokenizer, write_bundle
 
 
 def test_reads_what_the_manifest_says(bundle: Path) -> None:

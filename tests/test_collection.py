@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_collection import DOCUMENTS, JUDGEMENTS, QUERIES, write_beir, write_ms_marco
 
 from spladerunner import CollectionError
 from spladerunner.evaluation.collection import Collection
+from tests.small_collection import DOCUMENTS, JUDGEMENTS, QUERIES, write_beir, write_ms_marco
 
 
 def test_both_layouts_give_the_same_collection(tmp_path: Path) -> None:

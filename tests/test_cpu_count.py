@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from control_group import control_group
 
 from spladerunner.inference.cpu_count import available_cores, cpu_quota
+from tests.control_group import control_group
 
 
 def write(path: Path, text: str) -> None:

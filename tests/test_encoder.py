@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_model import TOKENS, SmallGraph, edit_manifest, graph_role, tokenizer, write_bundle
 
 from spladerunner import Expander, ModelFilesError, SparseVector
 from spladerunner.inference.encoder import TokenWeightsEncoder
 from spladerunner.inference.tokenizer import Tokenizer
 from spladerunner.model.manifest import FileRecord
+from tests.small_model import TOKENS, SmallGraph, edit_manifest, graph_role, tokenizer, write_bundle
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import pytrec_eval
 import scipy.stats
-from small_collection import DOCUMENTS, JUDGEMENTS, QUERIES, write_beir, write_ms_marco
-from small_model import write_bundle
-from test_cli import run
 
 from spladerunner import Expander
 from spladerunner.evaluation import systems
 from spladerunner.evaluation.collection import Collection
 from spladerunner.evaluation.results import Evaluation, evaluate
 from spladerunner.evaluation.systems import UNPRUNED, Pruning
+from tests.small_collection import DOCUMENTS, JUDGEMENTS, QUERIES, write_beir, write_ms_marco
+from tests.small_model import write_bundle
+from tests.test_cli import run
 
 PRUNINGS = [UNPRUNED, Pruning(top=4), Pruning(min_weight=0.5)]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_model import TOKENS, SmallGraph, expected_weights, tokenizer, write_bundle
 
 from spladerunner import Expander, ModelFilesError, ProviderError, SparseVector, UnknownModelError
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import TokenizedText
+from tests.small_model import TOKENS, SmallGraph, expected_weights, tokenizer, write_bundle
 
 TEXTS = [
     "the cat sat on the mat",

@@ -15,9 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from checkpoints import save_bert
 from onnx import helper, numpy_helper
-from small_model import TOKENS
 from transformers import BertConfig, BertModel
 
 from spladerunner import CheckpointError, Expander, VerificationError
@@ -29,6 +27,8 @@ from spladerunner.export.passes.quantize import quantize
 from spladerunner.export.passes.tie_embedding import quantize_embedding
 from spladerunner.export.verify import Agreement, verification_texts
 from spladerunner.model.bundle import Bundle
+from tests.checkpoints import save_bert
+from tests.small_model import TOKENS
 
 
 @pytest.fixture(scope="module")

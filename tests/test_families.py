@@ -9,7 +9,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from checkpoints import (
+from onnx import numpy_helper
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from spladerunner import CheckpointError, Expander
+from spladerunner.export import export_bundle, graphs, pipeline
+from spladerunner.export.verify import verification_texts
+from spladerunner.model.manifest import RoleName
+from tests.checkpoints import (
     SMALL,
     WORDS,
     add_idf,
@@ -19,16 +27,8 @@ from checkpoints import (
     save_full_size,
     save_sentence_transformers,
 )
-from onnx import numpy_helper
-from safetensors.torch import load_file, save_file
-from small_model import TOKENS
-from torch_reference import torch_weights
-from transformers import AutoTokenizer
-
-from spladerunner import CheckpointError, Expander
-from spladerunner.export import export_bundle, graphs, pipeline
-from spladerunner.export.verify import verification_texts
-from spladerunner.model.manifest import RoleName
+from tests.small_model import TOKENS
+from tests.torch_reference import torch_weights
 
 pytestmark = pytest.mark.usefixtures("quiet_libraries")
 
@@ -229,7 +229,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_vocabulary_of_another_size_than_the_tokenizers_is_refused(tmp_path: Path) -> None:
-    from checkpoints import save_tokenizer
+    from tests.checkpoints import save_tokenizer
 
     checkpoint = save_bert(tmp_path / "checkpoint")
     save_tokenizer(checkpoint, [*TOKENS, "extra"])

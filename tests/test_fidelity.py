@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from torch_reference import torch_weights
 
 from spladerunner import Expander, SparseVector
 from spladerunner.export.checkpoint import Checkpoint
@@ -16,6 +15,7 @@ from spladerunner.export.passes.convert import convert
 from spladerunner.export.verify import verification_texts
 from spladerunner.model.manifest import RoleName
 from spladerunner.model.sentence_transformers import MaskedLanguageModel
+from tests.torch_reference import torch_weights
 
 VOCABULARY_SIZE = 20480
 

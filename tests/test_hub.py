@@ -11,12 +11,12 @@ from pathlib import Path
 
 import onnx
 import pytest
-from conftest import ROOT
-from hub_server import TOKEN, Hub, Repository, serve
-from small_model import SmallGraph, tokenizer, write_bundle
 
 from spladerunner import Expander, UnknownModelError, fetch
 from spladerunner.model.registry import EMBEDDED, embedded_folder
+from tests.conftest import ROOT
+from tests.hub_server import TOKEN, Hub, Repository, serve
+from tests.small_model import SmallGraph, tokenizer, write_bundle
 
 BUNDLE = "owner/bundle"
 

@@ -15,15 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkpoints import add_idf, save_bert, save_distilbert, save_sentence_transformers
-from conftest import ROOT
-from hub_server import Hub, serve
-from small_model import TOKENS
-from torch_reference import torch_weights
 
 from spladerunner import Expander, list_models
 from spladerunner.export.silence import quiet
 from spladerunner.model.registry import EMBEDDED, ModelSpec
+from tests.checkpoints import add_idf, save_bert, save_distilbert, save_sentence_transformers
+from tests.conftest import ROOT
+from tests.hub_server import Hub, serve
+from tests.small_model import TOKENS
+from tests.torch_reference import torch_weights
 
 pytestmark = pytest.mark.usefixtures("quiet_libraries")
 

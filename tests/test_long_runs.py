@@ -6,10 +6,10 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_model import TOKENS, tokenizer
 from tokenizers import models, normalizers, pre_tokenizers
 
 from spladerunner.inference.long_runs import KEPT, can_collapse, collapse_long_runs
+from tests.small_model import TOKENS, tokenizer
 
 pieces = st.sampled_from(
     [

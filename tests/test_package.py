@@ -12,9 +12,9 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 import spladerunner
+from tests.conftest import ROOT
 
 HEAVY = {"huggingface_hub", "onnx", "optimum", "scipy", "torch", "transformers"}
 

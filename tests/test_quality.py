@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from benchmarks.quality import quality
 from spladerunner import Expander
 from spladerunner.evaluation.collection import Collection
+from tests.conftest import ROOT
 
 ALLOWED = 0.005
 BM25 = {"scifact": 0.676, "cranfield": 0.333}

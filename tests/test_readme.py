@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from test_cli import in_terminal
 
 from spladerunner import Expander
+from tests.conftest import ROOT
+from tests.test_cli import in_terminal
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NUMBER = re.compile(r"\d+\.\d+")

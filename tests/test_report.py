@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_collection import HOSTILE, write_beir
 
 from spladerunner import Expander
 from spladerunner.evaluation import charts, report
@@ -16,6 +15,7 @@ from spladerunner.evaluation.collection import Collection
 from spladerunner.evaluation.query_analysis import decisions
 from spladerunner.evaluation.results import Evaluation, evaluate
 from spladerunner.evaluation.systems import UNPRUNED, Pruning
+from tests.small_collection import HOSTILE, write_beir
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from small_model import TOKENS, SmallGraph
 
 from spladerunner.export.passes.append_pooling import pool_inside
 from spladerunner.export.passes.float16 import halve
 from spladerunner.inference.pooling import ACTIVATIONS, max_pool, sum_pool
+from tests.small_model import TOKENS, SmallGraph
 
 IDS = np.array([[2, 7, 8, 9, 3, 0, 0], [2, 9, 12, 14, 15, 16, 3]], dtype=np.int64)
 MASK = np.array([[1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1, 1]], dtype=np.int64)

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from control_group import control_group
-from small_model import SmallGraph
 
 from spladerunner import Expander
 from spladerunner.errors import ModelFilesError, ProviderError
 from spladerunner.inference.session import Session, check_providers
 from spladerunner.inference.tokenizer import TokenizedText
+from tests.control_group import control_group
+from tests.small_model import SmallGraph
 
 
 def batch(ids: list[int]) -> TokenizedText:

@@ -8,10 +8,10 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_model import TOKENS, tokenizer
 
 from spladerunner.errors import ModelFilesError
 from spladerunner.inference.tokenizer import CHARACTERS_PER_TOKEN, LEAST_TOKENS, Tokenizer
+from tests.small_model import TOKENS, tokenizer
 
 CLS, SEP = TOKENS.index("[CLS]"), TOKENS.index("[SEP]")
 

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import Browser
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from small_collection import DOCUMENTS, HOSTILE, JUDGEMENTS, QUERIES, write_beir
 
 from spladerunner import Expander, explanation_page
 from spladerunner.evaluation import report
 from spladerunner.evaluation.collection import Collection
 from spladerunner.evaluation.results import evaluate
 from spladerunner.evaluation.systems import UNPRUNED, Pruning
+from tests.browser.chromium import Browser
+from tests.small_collection import DOCUMENTS, HOSTILE, JUDGEMENTS, QUERIES, write_beir
 
 LEAST_CONTRAST = 4.5
 """Of text against its background: WCAG 2.2, level AA."""

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scifact import SciFact
 
 from spladerunner import Expander
 from spladerunner.model.registry import embedded_folder
+from tests.engines.scifact import SciFact
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "engines"
 NUMBER = re.compile(r"-?\d+\.\d+")

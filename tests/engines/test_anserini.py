@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scifact import TOP, Ranking, SciFact, assert_same_top, exact_scores, shared_top
 
 from spladerunner import SparseVector, formats
 from spladerunner.formats.quantized import LONGEST_TERM, MOST_QUERY_TOKENS
 from spladerunner.vocabulary import Vocabulary
+from tests.engines.scifact import TOP, Ranking, SciFact, assert_same_top, exact_scores, shared_top
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ciff_toolkit.read import CiffReader
-from scifact import TOP, SciFact, exact_scores, shared_top
 
 from spladerunner import formats
+from tests.engines.scifact import TOP, SciFact, exact_scores, shared_top
 
 
 def test_the_page_runs_as_it_stands(run_page) -> None:

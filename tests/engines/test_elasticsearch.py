@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from elasticsearch import BadRequestError, Elasticsearch, helpers
 from elasticsearch.dsl import Mapping, Q, query
-from scifact import TOP, SciFact, assert_same_top, exact_scores, shared_top
-from stand_ins import Lucene, serving
 
 from spladerunner import SparseVector, formats
 from spladerunner.vocabulary import Vocabulary
+from tests.engines.scifact import TOP, SciFact, assert_same_top, exact_scores, shared_top
+from tests.engines.stand_ins import Lucene, serving
 
 QUERIES = {"sparse_vector": formats.elasticsearch_query, "rank_features": formats.rank_features_query}
 

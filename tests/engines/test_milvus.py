@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from pymilvus import DataType, MilvusClient, MilvusException
-from scifact import TOP, SciFact, assert_same_top
 
 from spladerunner import SparseVector, formats
+from tests.engines.scifact import TOP, SciFact, assert_same_top
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 from opensearchpy import OpenSearch, RankFeatures, RequestError, helpers
 from opensearchpy.helpers import query
-from scifact import TOP, SciFact, assert_same_top
-from stand_ins import Lucene, serving
-from test_elasticsearch import rounded_scores
 
 from spladerunner import formats
+from tests.engines.scifact import TOP, SciFact, assert_same_top
+from tests.engines.stand_ins import Lucene, serving
+from tests.engines.test_elasticsearch import rounded_scores
 
 
 @pytest.fixture

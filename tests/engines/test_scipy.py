@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scifact import TOP, SciFact, assert_same_top
 
 from spladerunner import formats
+from tests.engines.scifact import TOP, SciFact, assert_same_top
 
 
 def test_the_page_runs_as_it_stands(run_page) -> None:

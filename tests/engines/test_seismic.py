@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scifact import TOP, SciFact, assert_same_top, exact_scores, shared_top
 from seismic import SeismicIndex, get_seismic_string
 
 from spladerunner import SparseVector, formats
 from spladerunner.formats.by_token import LONGEST_SEISMIC_TOKEN
+from tests.engines.scifact import TOP, SciFact, assert_same_top, exact_scores, shared_top
 
 
 def build(folder: Path, documents: dict[str, SparseVector], scifact: SciFact) -> SeismicIndex:

@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from scifact import TOP, SciFact, assert_same_top
-from stand_ins import RefusedError, Vespa, serving
 from vespa.application import Vespa as Client
 
 from spladerunner import SparseVector, formats
 from spladerunner.vocabulary import Vocabulary
+from tests.engines.scifact import TOP, SciFact, assert_same_top
+from tests.engines.stand_ins import RefusedError, Vespa, serving
 
 
 @pytest.fixture
