@@ -14,7 +14,7 @@ from io import BufferedReader
 from itertools import islice
 from typing import cast
 
-from spladerunner import Expander, MissingExtraError, SpladeRunnerError, __version__, fetch, list_models
+from spladerunner import Expander, SpladeRunnerError, __version__, fetch, list_models
 from spladerunner.atomic_file import write_atomically
 from spladerunner.cli import encode as encode_command
 from spladerunner.cli.eval import add_parser as add_eval
@@ -193,28 +193,24 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    try:
-        pipeline = importlib.import_module("spladerunner.export.pipeline")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("spladerunner"):
-            raise
-        raise MissingExtraError(
-            f"The export needs packages that are not installed ({error}): pip install 'spladerunner[export]'"
-        ) from error
+    from spladerunner.export import ExportOptions, export_bundle
+
     # Ended by a signal, an export still clears up behind itself.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
-    pipeline.export_bundle(
-        options.doc,
-        options.output,
-        options.query,
-        target=options.target,
-        inference_free=options.inference_free,
-        pooling=options.pooling,
-        activation=options.activation,
-        allow_pickle=options.allow_pickle,
-        name=options.name,
-        license=options.license,
-        accept_drift=options.accept_drift,
+    export_bundle(
+        ExportOptions(
+            doc=options.doc,
+            output=options.output,
+            query=options.query,
+            target=options.target,
+            inference_free=options.inference_free,
+            pooling=options.pooling,
+            activation=options.activation,
+            allow_pickle=options.allow_pickle,
+            name=options.name,
+            license=options.license,
+            accept_drift=options.accept_drift,
+        ),
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
 
