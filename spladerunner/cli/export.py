@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from spladerunner.cli.exit_status import exit_on_sigterm
-from spladerunner.errors import requires_extra
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 
 if TYPE_CHECKING:
@@ -50,20 +50,8 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    with requires_extra("export", "The export"):
-        from spladerunner.export.pipeline import export_bundle
+    from spladerunner.export import ExportOptions, export_bundle
+
     exit_on_sigterm()
-    export_bundle(
-        options.doc,
-        options.output,
-        options.query,
-        target=options.target,
-        inference_free=options.inference_free,
-        pooling=options.pooling,
-        activation=options.activation,
-        allow_pickle=options.allow_pickle,
-        name=options.name,
-        license=options.license,
-        accept_drift=options.accept_drift,
-        progress=lambda line: print(line, file=sys.stderr, flush=True),
-    )
+    given = {field.name: getattr(options, field.name) for field in fields(ExportOptions)}
+    export_bundle(ExportOptions(**given), progress=lambda line: print(line, file=sys.stderr, flush=True))
