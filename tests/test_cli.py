@@ -113,7 +113,7 @@ def test_explain_prints_the_shared_tokens(expander: Expander) -> None:
 
 def test_models_lists_every_known_model() -> None:
     head, *rows = run("models").stdout.splitlines()
-    assert head.split() == ["name", "parameters", "shape", "licence", "commercial", "use", "score", "source"]
+    assert head.split() == ["name", "parameters", "shape", "license", "commercial", "use", "score", "source"]
     assert [row.split()[0] for row in rows] == [spec.name for spec in list_models()]
     assert "embedded" in rows[0] and "Apache-2.0" in rows[0]
 

@@ -189,7 +189,7 @@ def test_a_wrong_option_is_exit_2(options: list[str]) -> None:
 
 def test_the_command_line_loads_no_evaluation_before_it_is_asked_for() -> None:
     heavy = {"scipy", "bm25s", "ir_measures"}
-    code = f"import sys, spladerunner.cli.main as main; main._parser(); print({heavy} & set(sys.modules))"
+    code = f"import sys, spladerunner.cli.main as main; main.build_parser(); print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 

@@ -66,6 +66,23 @@ def fetch(model: str | PathLike[str], *, revision: str | None = None, update: bo
     return (None if update else _cached(repository, revision)) or _download_model(repository, revision)
 
 
+def split_revision(text: str) -> tuple[str, str | None]:
+    """Splits NAME@REVISION into a model's name on the Hub and its revision, None without "@".
+
+    The name of a folder that exists is never split, nor is text whose first part cannot be a name on the Hub.
+
+    >>> split_revision("Qdrant/Splade_PP_en_v1@main")
+    ('Qdrant/Splade_PP_en_v1', 'main')
+    >>> split_revision("./bundles@2/small")
+    ('./bundles@2/small', None)
+    """
+    name, _, revision = text.partition("@")
+    on_the_hub = _REPOSITORY.fullmatch(name) or (find_model(name) and name != EMBEDDED)
+    if not on_the_hub or Path(text).is_dir():
+        return text, None
+    return name, revision or None
+
+
 def download(repository: str, revision: str | None, wanted: Sequence[str]) -> tuple[Path, str, list[str]]:
     """The files of a repository that match one of the wanted patterns.
 
