@@ -58,7 +58,7 @@ def cut_the_network() -> None:
             raise OSError(f"a page of the documentation connects to {address}")
         connect(self, address)
 
-    socket.socket.connect = connect_here  # type: ignore[method-assign]
+    socket.socket.connect = connect_here  # type: ignore[method-assign, assignment]
 
 
 def run(page: Path) -> list[str]:
