@@ -62,7 +62,13 @@ def killed_until_done(arguments: list[str], seed: int, least_kills: int) -> int:
 def test_a_job_that_is_killed_again_and_again_writes_the_same_files(tmp_path: Path, bundle: Path, shard: str) -> None:
     corpus = write_corpus(tmp_path / "corpus.jsonl", 3000, bad=True)
     common = ["encode", str(corpus), "--model", str(bundle), "--skip-bad", "--shard", shard]
-    assert run(*common, "-o", tmp_path / "expected").returncode == 0
+    expected = run(*common, "-o", tmp_path / "expected")
+    assert expected.returncode == 0
+    lines = [len((tmp_path / f"expected{suffix}").read_bytes().splitlines()) for suffix in ("", ".bad.jsonl")]
+    assert expected.stderr.splitlines()[-1] == (
+        f"spladerunner: encoded {lines[0]:,} texts to {tmp_path / 'expected'}; {lines[1]:,} bad lines are in "
+        f"{tmp_path / 'expected'}.bad.jsonl"
+    )
     kills = killed_until_done([*common, "-o", str(tmp_path / "killed")], seed=3, least_kills=4)
     assert kills >= 2
     for suffix in ("", ".bad.jsonl"):

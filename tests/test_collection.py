@@ -16,7 +16,7 @@ def test_both_layouts_give_the_same_collection(tmp_path: Path) -> None:
     assert beir.judgements == ms_marco.judgements == JUDGEMENTS
     assert (beir.name, beir.split, ms_marco.name, ms_marco.split) == ("a", "test", "b", "dev.small")
     assert list(map(str, beir.warnings)) == [
-        "queries without a judgement in this split, left out: 1",
+        "queries without a judgment in this split, left out: 1",
         "empty documents, which no query finds: 1",
     ]
 
@@ -31,13 +31,13 @@ def test_everything_that_does_not_match_is_counted(tmp_path: Path) -> None:
         file.write("q1\td1\t1\n")
     collection = Collection.read(folder)
     assert list(collection.queries) == ["q1", "q2", "q3"]
-    assert [finding.count for finding in collection.warnings] == [1, 1, 1, 2, 1, 1, 1]
-    for finding, words in zip(
+    assert [caveat.count for caveat in collection.warnings] == [1, 1, 1, 2, 1, 1, 1]
+    for caveat, words in zip(
         collection.warnings,
         (
             "twice",
             "queries that are not",
-            "without a judgement",
+            "without a judgment",
             "documents that are not",
             "relevant",
             "empty",
@@ -45,14 +45,14 @@ def test_everything_that_does_not_match_is_counted(tmp_path: Path) -> None:
         ),
         strict=True,
     ):
-        assert words in finding.what
+        assert words in caveat.what
 
 
 INVALID = {
     "two grades": ("qrels/test.tsv", "q1\td1\t1", "two grades"),
-    "no number": ("qrels/test.tsv", "q1\td9\tgood", "is not a judgement"),
-    "huge grade": ("qrels/test.tsv", "q1\td9\t123456789", "is not a judgement"),
-    "too few columns": ("qrels/test.tsv", "q1\td9", "is not a judgement"),
+    "no number": ("qrels/test.tsv", "q1\td9\tgood", "is not a judgment"),
+    "huge grade": ("qrels/test.tsv", "q1\td9\t123456789", "is not a judgment"),
+    "too few columns": ("qrels/test.tsv", "q1\td9", "is not a judgment"),
     "white space in an id": ("corpus.jsonl", '{"_id": "d 11", "text": "x"}', "white space"),
     "white space in a query's id": ("queries.jsonl", '{"_id": "q 11", "text": "x"}', "white space"),
 }

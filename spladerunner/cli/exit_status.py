@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 
 INTERRUPTED = 130
@@ -12,4 +11,6 @@ TERMINATED = 143
 
 def exit_on_sigterm() -> None:
     """Makes SIGTERM raise SystemExit, so that temporary files are removed and locks are released."""
+    import signal  # not needed by the commands that start fastest
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))

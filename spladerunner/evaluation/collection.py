@@ -1,4 +1,4 @@
-"""Collection: documents, queries, and relevance judgements (qrels)."""
+"""Collection: documents, queries, and relevance judgments (qrels)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _QUERY = Fields(title=None)  # BEIR's own loader reads no title of a query
 
 
 @dataclass(frozen=True)
-class Finding:
+class Caveat:
     """A caveat about the figures, and how often it applies."""
 
     what: str
@@ -37,7 +37,7 @@ class Finding:
 class Collection:
     """A judged collection.
 
-    documents, queries: {id: text}, with a document's title before its text; only queries that have judgements.
+    documents, queries: {id: text}, with a document's title before its text; only queries that have judgments.
     judgements: {query: {document: grade}}. warnings: properties of the collection that may change a figure.
     """
 
@@ -46,7 +46,7 @@ class Collection:
     documents: dict[str, str]
     queries: dict[str, str]
     judgements: dict[str, dict[str, int]]
-    warnings: tuple[Finding, ...] = ()
+    warnings: tuple[Caveat, ...] = ()
 
     @classmethod
     def read(cls, folder: str | PathLike[str], split: str | None = None) -> Collection:
@@ -59,7 +59,7 @@ class Collection:
         Texts are read by the rules of spladerunner.readers. TREC run files add one: an id contains no white space.
 
         Raises InputError with the file and the line if a text cannot be read; CollectionError with the file and the
-        line if an id contains white space or a judgement is invalid, and if there is no document or no judged query;
+        line if an id contains white space or a judgment is invalid, and if there is no document or no judged query;
         OSError if a file cannot be opened.
         """
         folder = Path(folder)
@@ -78,11 +78,11 @@ class Collection:
             judgements, repeated = _read_judgements(_split_file(folder, "qrels.{}.tsv", split))
             documents = _read_texts(folder / MS_MARCO)
             queries = _read_texts(_split_file(folder, "queries.{}.tsv", split))
-        return _match(folder.resolve().name, split, documents, queries, judgements, repeated)
+        return _match(folder, split, documents, queries, judgements, repeated)
 
 
 def _match(
-    name: str,
+    folder: Path,
     split: str,
     documents: dict[str, str],
     queries: dict[str, str],
@@ -91,30 +91,31 @@ def _match(
 ) -> Collection:
     """Keeps the judged queries, and counts what does not match."""
     if not documents:
-        raise CollectionError(f"{name} has no documents.")
+        raise CollectionError(f"{folder} has no documents.", path=folder)
     judged = {query: judgements[query] for query in queries if query in judgements}
     if not judged:
         raise CollectionError(
-            f"{name} has no judged query: no query has one of the {len(judgements)} query ids in the qrels {split!r}."
+            f"{folder} has no judged query: none has one of the {len(judgements)} query ids in the qrels {split!r}.",
+            path=folder,
         )
     unknown_documents = sum(document not in documents for row in judged.values() for document in row)
     without_relevant = sum(max(row.values()) < 1 for row in judged.values())
-    findings = (
-        Finding("judgements given twice, with the same grade", repeated),
-        Finding("judged queries that are not in the collection, left out", len(judgements) - len(judged)),
-        Finding("queries without a judgement in this split, left out", len(queries) - len(judged)),
-        Finding("judgements of documents that are not in the collection, counted as not found", unknown_documents),
-        Finding("judged queries without a relevant document, counted as 0 as in trec_eval", without_relevant),
-        Finding("empty documents, which no query finds", sum(not text.strip() for text in documents.values())),
-        Finding("empty judged queries, which find no document", sum(not queries[query].strip() for query in judged)),
+    caveats = (
+        Caveat("judgments given twice, with the same grade", repeated),
+        Caveat("judged queries that are not in the collection, left out", len(judgements) - len(judged)),
+        Caveat("queries without a judgment in this split, left out", len(queries) - len(judged)),
+        Caveat("judgments of documents that are not in the collection, counted as not found", unknown_documents),
+        Caveat("judged queries without a relevant document, counted as 0 as in trec_eval", without_relevant),
+        Caveat("empty documents, which no query finds", sum(not text.strip() for text in documents.values())),
+        Caveat("empty judged queries, which find no document", sum(not queries[query].strip() for query in judged)),
     )
     return Collection(
-        name,
+        folder.resolve().name,
         split,
         documents,
         {query: queries[query] for query in judged},
         judged,
-        tuple(finding for finding in findings if finding.count),
+        tuple(caveat for caveat in caveats if caveat.count),
     )
 
 
@@ -165,7 +166,7 @@ def _read_judgements(path: Path) -> tuple[dict[str, dict[str, int]], int]:
             grade = LARGEST_GRADE + 1
         if len(columns) not in (3, 4) or abs(grade) > LARGEST_GRADE:
             raise CollectionError(
-                f"{path}, line {number} is not a judgement: {' '.join(columns)[:200]!r}. It needs a query, a document "
+                f"{path}, line {number} is not a judgment: {' '.join(columns)[:200]!r}. It needs a query, a document "
                 f"and a grade, an integer from -{LARGEST_GRADE} to {LARGEST_GRADE}; or TREC's four columns.",
                 path=path,
                 line=number,

@@ -14,7 +14,7 @@ from typing import Any
 from spladerunner.atomic_file import write_atomically
 from spladerunner.cli.terminal import table
 from spladerunner.evaluation.bm25 import BM25, K1, B
-from spladerunner.evaluation.collection import Collection, Finding
+from spladerunner.evaluation.collection import Caveat, Collection
 from spladerunner.evaluation.index_statistics import POSTING_BYTES, flops, posting_reads
 from spladerunner.evaluation.measures import EXPONENTIAL, MAIN, Comparison, compare
 from spladerunner.evaluation.systems import BASELINE, UNPRUNED, Progress, Pruning, System, evaluate_bm25, evaluate_model
@@ -36,7 +36,7 @@ class Evaluation:
     systems: Sequence[System]
     bm25: System
     bm25_index: BM25
-    warnings: tuple[Finding, ...]
+    warnings: tuple[Caveat, ...]
 
     def against_bm25(self, system: System) -> Comparison:
         """A system's nDCG@10 beside BM25's."""
@@ -191,7 +191,7 @@ def evaluate(
         progress(f"{name}: {len(collection.documents):,} documents, {len(collection.queries):,} queries")
         systems += evaluate_model(collection, expander, prunings, name=name, progress=progress)
     found_nothing = [
-        Finding(f"queries that find nothing by {system.name}, counted as 0 (as by trec_eval -c)", count)
+        Caveat(f"queries that find nothing by {system.name}, counted as 0 (as by trec_eval -c)", count)
         for system in (*systems, bm25)
         if (count := sum(not ranking.documents.size for ranking in system.rankings))
     ]
