@@ -214,7 +214,7 @@ def test_pgvector_refuses_what_has_no_room() -> None:
     for size in (0, 1_000_000_001):
         with pytest.raises(ValueError, match="dimensions"):
             formats.pgvector(SparseVector([], []), size)
-    with pytest.raises(ValueError, match="no sparsevec"):
+    with pytest.raises(ValueError, match="not a sparsevec"):
         formats.from_pgvector("[1,2,3]")
 
 
@@ -243,7 +243,7 @@ def test_weights_are_the_shortest_decimals() -> None:
 
 
 def test_tokens_of_another_vocabulary_are_refused() -> None:
-    with pytest.raises(ValueError, match="'zebra' is no token"):
+    with pytest.raises(ValueError, match="'zebra' is not a token"):
         formats.from_tokens({"zebra": 1.0}, VOCABULARY)
 
 
@@ -335,7 +335,7 @@ def test_ciff_is_what_the_specification_says_byte_for_byte(tmp_path: Path) -> No
 
 
 def test_ciff_refuses_an_id_that_comes_twice_and_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'a' comes 2 times"):
+    with pytest.raises(ValueError, match="'a' occurs 2 times"):
         formats.write_ciff(tmp_path / "x.ciff", [("a", SparseVector([], []))] * 2, VOCABULARY)
     assert list(tmp_path.iterdir()) == []
 
