@@ -101,7 +101,7 @@ def main() -> None:
     rows = [
         [name, *(f"{found[n] * 1e3:.1f}" if n in found else "" for n in LENGTHS)] for name, found in by_length.items()
     ]
-    print(table(["ms a text of so many tokens, one thread", *LENGTHS], rows), "\n")
+    print(table(["ms a text of so many tokens, one thread", *map(str, LENGTHS)], rows), "\n")
 
     expander = Expander(threads=cores)
     expander.encode(texts["mixed"])
@@ -111,7 +111,7 @@ def main() -> None:
     }
     by_count = {int(n): median(times) for n, times in in_turn(ways, 3).items()}
     rows = [["embedded pair", *(f"{n / by_count[n]:.0f}" for n in COUNTS)]]
-    print(table(["documents a second, of so many", *COUNTS], rows), "\n")
+    print(table(["documents a second, of so many", *map(str, COUNTS)], rows), "\n")
 
     vocabularies = {n: Expander(with_vocabulary(shared, folder, n), 128, threads=1) for n in VOCABULARIES}
     for expander in vocabularies.values():
@@ -119,7 +119,7 @@ def main() -> None:
     ways = {str(n): partial(seconds, partial(expander.encode, long)) for n, expander in vocabularies.items()}
     by_vocabulary = {int(n): median(times) for n, times in in_turn(ways, 15).items()}
     rows = [["BERT-tiny shape, 128 tokens", *(f"{by_vocabulary[n] * 1e3:.2f}" for n in VOCABULARIES)]]
-    print(table(["ms a text, by vocabulary", *VOCABULARIES], rows), "\n")
+    print(table(["ms a text, by vocabulary", *map(str, VOCABULARIES)], rows), "\n")
 
     own = own_environment(folder)
     by_workers: dict[str, dict[str, float]] = {}

@@ -47,7 +47,7 @@ def splade_0_1(job: dict[str, Any]) -> Encode:
     """The predecessor's code."""
     from spladerunner import Expander
 
-    expander = Expander("Splade_PP_en_v1", job["max_length"], cache_dir=job["splade_0_1"])
+    expander = Expander("Splade_PP_en_v1", job["max_length"], cache_dir=job["splade_0_1"])  # type: ignore[call-arg]
     batch = job["batch"]
 
     def encode(texts: Sequence[str]) -> list[Vector]:

@@ -365,8 +365,9 @@ def test_ciff_of_another_program_needs_a_scale(tmp_path: Path) -> None:
 def test_no_format_warns_of_a_real_vector(expander: Expander) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        (vector,) = expander.encode("The U.S. spent 3.5 % of it")
         for line in formats.FORMATS.values():
-            line("1", *expander.encode("The U.S. spent 3.5 % of it"), expander.vocabulary)
+            line("1", vector, expander.vocabulary)
 
 
 # Extras
