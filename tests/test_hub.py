@@ -13,6 +13,7 @@ import onnx
 import pytest
 
 from spladerunner import Expander, UnknownModelError, fetch
+from spladerunner.model.hub import split_revision
 from spladerunner.model.registry import EMBEDDED, embedded_folder
 from tests.conftest import ROOT
 from tests.hub_server import TOKEN, Hub, Repository, serve
@@ -306,3 +307,30 @@ def test_what_is_no_name_of_a_repository_is_not_asked_for(name: str) -> None:
 def test_a_local_folder_comes_before_a_repository(hub: Hub, tmp_path: Path) -> None:
     write_bundle(tmp_path / "owner" / "bundle")
     assert expanded(hub, tmp_path, BUNDLE) and hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("owner/model", ("owner/model", None)),
+        ("owner/model@v1", ("owner/model", "v1")),
+        ("owner/model@refs/pr/1", ("owner/model", "refs/pr/1")),
+        ("owner/model@a@b", ("owner/model", "a@b")),
+        ("owner/model@", ("owner/model", None)),
+        ("Splade_PP_en_v1@main", ("Splade_PP_en_v1", "main")),
+        ("tiny-en@main", ("tiny-en@main", None)),  # not on the Hub
+        ("no-such-model@main", ("no-such-model@main", None)),
+        ("./owner@2/model", ("./owner@2/model", None)),
+        ("/a/b@2", ("/a/b@2", None)),
+        ("@", ("@", None)),
+        ("", ("", None)),
+    ],
+)
+def test_a_revision_follows_the_name(text: str, expected: tuple[str, str | None]) -> None:
+    assert split_revision(text) == expected
+
+
+def test_the_name_of_a_folder_is_not_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "model@v1").mkdir(parents=True)
+    assert split_revision("owner/model@v1") == ("owner/model@v1", None)

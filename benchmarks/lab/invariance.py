@@ -90,7 +90,7 @@ def pad(texts: Sequence[TokenizedText]) -> TokenizedText:
         stack([text.ids for text in texts]),
         stack([text.mask for text in texts]),
         stack([text.type_ids for text in texts]),
-        contents=0,
+        content_tokens=0,
     )
 
 

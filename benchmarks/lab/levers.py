@@ -126,7 +126,7 @@ def edit(graph: Path, edited: Path, change: Callable[[onnx.GraphProto], None]) -
 def random_text(length: int) -> TokenizedText:
     """Text of random tokens."""
     ids = np.random.default_rng(length).integers(1000, 20000, (1, length))
-    return TokenizedText(ids, np.ones_like(ids), np.zeros_like(ids), contents=length)
+    return TokenizedText(ids, np.ones_like(ids), np.zeros_like(ids), content_tokens=length)
 
 
 def pool(session: InferenceSession, text: TokenizedText) -> NDArray[np.float32]:
