@@ -4,7 +4,7 @@
 # make docs     the site of the documentation, strict, and the notebooks of examples/
 # make engines  vectors in real search engines, in an environment with those
 # make browser  tests of the pages in a headless Chromium, in an environment of their own
-# make bench    every table of benchmarks/README.md; an hour, with nothing else running
+# make bench    every table of benchmarks/; an hour, with nothing else running
 # make models   the embedded bundle again, from its checkpoints
 # make quality  nDCG@10 of the embedded bundle, its checkpoints and BM25
 # make picture  docs/expansion.svg again
@@ -61,8 +61,9 @@ browser: $(BROWSER)/installed
 
 bench: $(TEST)/installed
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check matplotlib
-	for table in throughput share cold_start latency memory levers invariance scaling size plot; do \
-		$(TEST)/bin/python -m benchmarks.$$table $(SHARED) .bench || exit 1; done
+	for command in throughput cold_start latency memory scaling size lab.levers lab.invariance lab.share; do \
+		$(TEST)/bin/python -m benchmarks.$$command $(SHARED) .bench || exit 1; done
+	$(TEST)/bin/python -m benchmarks.plot
 
 models: $(TEST)/installed
 	rm -rf models/tiny-en
@@ -70,7 +71,7 @@ models: $(TEST)/installed
 		-o models/tiny-en --license Apache-2.0
 
 quality: $(TEST)/installed
-	$(TEST)/bin/python benchmarks/quality.py $(SHARED)/data $(SHARED)/tiny-en
+	$(TEST)/bin/python -m benchmarks.quality $(SHARED)/data $(SHARED)/tiny-en
 
 picture: $(TEST)/installed
 	$(TEST)/bin/python docs/picture.py
