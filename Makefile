@@ -15,7 +15,7 @@ BROWSER := .venv-browser
 # The export holds huggingface_hub below 1 in the environment of the tests; the runtime works with its successors too.
 HUBS := .venv-hub-1 .venv-hub-2
 ENGINES := .venv-engines
-SOURCES := pyproject.toml README.md $(wildcard $(foreach kind,py css js,spladerunner/*.$(kind) spladerunner/*/*.$(kind)) \
+SOURCES := pyproject.toml README.md $(wildcard spladerunner/*.py spladerunner/*/*.py spladerunner/templates/* spladerunner/*/templates/* \
 	export/* models/* models/*/*)
 
 SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from spladerunner.errors import MissingExtraError
 from spladerunner.inference.tokenizer import Span
 
 
@@ -40,10 +41,18 @@ class Explanation:
         return sum(match.product for match in self.shared)
 
     def html(self) -> str:
-        """A fragment of HTML that shows all this: scoped style, no script, every text escaped."""
+        """Renders an HTML fragment: the weighted document, its expansions, and the shared tokens.
+
+        The style is scoped, there is no script, and every text is escaped.
+        Raises MissingExtraError if Jinja2 is not installed (extra `html`).
+        """
         from spladerunner.explanation_page import fragment
 
         return fragment(self)
 
-    def _repr_html_(self) -> str:
-        return self.html()
+    def _repr_html_(self) -> str | None:
+        """The fragment for notebooks. None if Jinja2 is not installed, which makes IPython show the plain repr."""
+        try:
+            return self.html()
+        except MissingExtraError:
+            return None

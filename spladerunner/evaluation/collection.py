@@ -19,7 +19,7 @@ USUAL_SPLIT = {BEIR: "test", MS_MARCO: "dev.small"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class Caveat:
     """Something that a reader of the figures must know, and how often it is so."""
 
     what: str
@@ -41,7 +41,7 @@ class Collection:
     documents: dict[str, str]
     queries: dict[str, str]
     judgements: dict[str, dict[str, int]]
-    warnings: tuple[Finding, ...] = ()
+    warnings: tuple[Caveat, ...] = ()
 
     @classmethod
     def read(cls, folder: str | PathLike[str], split: str | None = None) -> Collection:
@@ -91,14 +91,14 @@ def _matched(
         )
     unknown_documents = sum(document not in documents for row in judged.values() for document in row)
     without_relevant = sum(max(row.values()) < 1 for row in judged.values())
-    findings = (
-        Finding("judgements that are there twice, with the same grade", repeated),
-        Finding("judged queries that are not in the collection, left out", len(judgements) - len(judged)),
-        Finding("queries without a judgement in this split, left out", len(queries) - len(judged)),
-        Finding("judgements of documents that are not in the collection, counted as not found", unknown_documents),
-        Finding("judged queries without a relevant document, counted as 0 as in trec_eval", without_relevant),
-        Finding("empty documents, which nothing finds", sum(not text.strip() for text in documents.values())),
-        Finding("empty judged queries, which find nothing", sum(not queries[query].strip() for query in judged)),
+    caveats = (
+        Caveat("judgements that are there twice, with the same grade", repeated),
+        Caveat("judged queries that are not in the collection, left out", len(judgements) - len(judged)),
+        Caveat("queries without a judgement in this split, left out", len(queries) - len(judged)),
+        Caveat("judgements of documents that are not in the collection, counted as not found", unknown_documents),
+        Caveat("judged queries without a relevant document, counted as 0 as in trec_eval", without_relevant),
+        Caveat("empty documents, which nothing finds", sum(not text.strip() for text in documents.values())),
+        Caveat("empty judged queries, which find nothing", sum(not queries[query].strip() for query in judged)),
     )
     return Collection(
         name,
@@ -106,7 +106,7 @@ def _matched(
         documents,
         {query: queries[query] for query in judged},
         judged,
-        tuple(finding for finding in findings if finding.count),
+        tuple(caveat for caveat in caveats if caveat.count),
     )
 
 
