@@ -199,7 +199,7 @@ def test_a_wrong_option_is_exit_2(options: list[str]) -> None:
 
 def test_the_command_line_loads_the_evaluation_only_when_it_runs() -> None:
     heavy = {"scipy", "bm25s", "ir_measures", "jinja2", "matplotlib"}
-    code = f"import sys, spladerunner.cli.main as main; main._parser(); print({heavy} & set(sys.modules))"
+    code = f"import sys, spladerunner.cli.main as main; main.build_parser(); print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 

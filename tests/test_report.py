@@ -58,4 +58,4 @@ def test_hostile_text_is_escaped(tmp_path: Path, expander: Expander) -> None:
 def test_an_evaluation_that_retrieves_nothing_has_a_page(tmp_path: Path, expander: Expander) -> None:
     folder = write_beir(tmp_path / "e", {"d": ("", "")}, {"q": ""}, {"q": {"d": 1}})
     page = report.page(evaluate(Collection.read(folder), [expander], [UNPRUNED, Pruning(top=2)]), expander)
-    assert "empty documents, which nothing finds: 1" in page and "equal on 1" in page
+    assert "empty documents, which no query finds: 1" in page and "equal on 1" in page

@@ -1,13 +1,13 @@
-"""Options that several commands share: those of the model, and types of their arguments."""
+"""Options that several commands share, and types of arguments."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import sys
-from pathlib import Path
 
 from spladerunner.expander import Expander
+from spladerunner.model.hub import split_revision
 from spladerunner.model.registry import EMBEDDED
 
 MODEL = "NAME[@REVISION]|FOLDER"
@@ -44,6 +44,11 @@ def add_model_options(parser: argparse.ArgumentParser, *, default_model: bool = 
     parser.set_defaults(parser=parser)
 
 
+def add_json_option(parser: argparse._ActionsContainer, help_text: str) -> None:
+    """Adds --json; terminal.set_up_output reads it."""
+    parser.add_argument("--json", action="store_true", help=help_text)
+
+
 def open_expander(options: argparse.Namespace, model: str | None = None) -> Expander:
     """Opens the model that the options name, or another one with the same options.
 
@@ -58,14 +63,6 @@ def open_expander(options: argparse.Namespace, model: str | None = None) -> Expa
         )
     except ValueError as error:
         parser.error(str(error))
-
-
-def split_revision(model: str) -> tuple[str, str | None]:
-    """Splits NAME@REVISION. A folder that exists, or a name without a revision, is returned unchanged, with None."""
-    if Path(model).is_dir():
-        return model, None
-    name, _, revision = model.partition("@")
-    return name, revision or None
 
 
 def positive_count(text: str) -> int:
