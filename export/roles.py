@@ -9,7 +9,7 @@ from spladerunner.export.source import IDF, Source
 from spladerunner.export.token_weights import TokenWeights
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.model.manifest import RoleName
-from spladerunner.model.sentence_transformers import MaskedLanguageModel, StaticEmbedding, read_layout
+from spladerunner.model.sentence_transformers import MaskedLanguageModel, RoleSpec, StaticEmbedding, read_layout
 
 Served = Checkpoint | TokenWeights
 
@@ -80,7 +80,7 @@ def _open(model: MaskedLanguageModel, options: ExportOptions, *, stated: bool) -
     return Checkpoint(model, allow_pickle=options.allow_pickle)
 
 
-def _open_query(found: MaskedLanguageModel | StaticEmbedding, options: ExportOptions, *, stated: bool) -> Served:
+def _open_query(found: RoleSpec, options: ExportOptions, *, stated: bool) -> Served:
     if isinstance(found, StaticEmbedding):
         return TokenWeights.of_static_embedding(found.folder)
     return _open(found, options, stated=stated)
