@@ -1,4 +1,4 @@
-"""Export of checkpoints to bundles. It needs the extra `export`, which is imported when an export starts."""
+"""Export of checkpoints to bundles. It needs the extra `export`, whose packages are imported when an export starts."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def export_bundle(options: ExportOptions, *, progress: Progress | None = None) -
     Raises MissingExtraError if the packages of the extra are not installed; CheckpointError if a checkpoint cannot be
     exported, the vocabularies of a pair differ, or the output exists; VerificationError if the vectors differ too much
     from the checkpoint's; UnknownModelError or DownloadError if a repository cannot be downloaded.
+
+    Examples:
+        >>> from spladerunner import CheckpointError
+        >>> try:
+        ...     export_bundle(ExportOptions("no-such-folder", "bundle"))
+        ... except CheckpointError as error:
+        ...     print(error)
+        no-such-folder is neither a folder nor a repository on the Hub (OWNER/NAME[@REVISION]).
     """
     with requires_extra("export", "The export"):
         from spladerunner.export import pipeline

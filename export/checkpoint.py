@@ -127,7 +127,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
 
 
 def _has_safetensors(folder: Path, *, allow_pickle: bool) -> bool:
-    """Whether the weights are safetensors. Raises CheckpointError if there are none that may be loaded."""
+    """Returns False for a pickle that is allowed. Raises CheckpointError if no file of weights may be loaded."""
     if any(folder.glob("model*.safetensors")):
         return True
     pickled = (folder / PICKLE).is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import takewhile
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from spladerunner.model.manifest import RoleName
 
 
 class GraphBuilder:
-    """Builds graphs of one checkpoint in a folder: convert/model.onnx, then the output of each pass by its name.
+    """Builds graphs of one checkpoint, and keeps the intermediate ones in a folder, which must exist.
 
-    checkpoint, role: role is for progress lines and errors. folder: must exist.
+    They are convert/model.onnx, then one for each pass but the last, as fuse-attention.onnx.
+    role: for progress lines and errors.
     """
 
     def __init__(self, checkpoint: Checkpoint, role: RoleName, folder: Path, progress: Progress) -> None:
@@ -32,7 +34,8 @@ class GraphBuilder:
 
     def build(self, wanted: Sequence[Pass], output: Path) -> None:
         """Runs passes, the last one into output. Leading passes that the previous call ran are not run again."""
-        same = sum(1 for _ in takewhile(lambda pair: pair[0][0] == pair[1], zip(self._done, wanted[:-1], strict=False)))
+        pairs = zip((done for done, _ in self._done), wanted[:-1], strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         del self._done[same:]
         graph = self._done[-1][1] if self._done else self.converted
         for each in wanted[same:]:
@@ -52,16 +55,15 @@ def build_graph(checkpoint: Checkpoint, output: Path, *, target: Target = "cpu",
 
     Raises CheckpointError if the checkpoint cannot be exported.
     """
-    with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
-        folder = keep or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        builder = GraphBuilder(checkpoint, "doc", folder, lambda _: None)
+    with nullcontext(keep) if keep else tempfile.TemporaryDirectory(dir=output.parent) as folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        builder = GraphBuilder(checkpoint, "doc", Path(folder), lambda _: None)
         builder.build(passes_of(checkpoint, target), output)
     return output
 
 
 def passes_of(checkpoint: Checkpoint, target: Target, quantization: str = QUANTIZATIONS[0]) -> tuple[Pass, ...]:
-    """Passes of a target with what they need of the checkpoint."""
+    """Passes of a target, with the options that the checkpoint determines."""
     return passes(
         target,
         positions=checkpoint.positions or checkpoint.max_length,

@@ -68,7 +68,7 @@ def build_bundle(options: ExportOptions, progress: Progress) -> Path:
 
 
 class _Export:
-    """One export: fills the folder of the bundle, role by role."""
+    """One export: fills the folder of the bundle, one role after the other."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class _Export:
         self._tokenizer = self._save_tokenizer()
 
     def run(self) -> Manifest:
-        """Makes and verifies what serves each role, and returns the manifest, without the records of files.
+        """Exports and verifies each role, and returns the manifest without the records of files.
 
         Raises VerificationError if a role falls short and the options do not accept that.
         """

@@ -16,7 +16,7 @@ Progress = Callable[[str], None]
 
 @dataclass
 class Stage:
-    """What a part of an export reports: bytes of the graph, whether that is unchanged, and a second line."""
+    """Result of a part of an export. size: bytes of the graph. unchanged: by a pass. note: a second line."""
 
     size: int | None = None
     unchanged: bool = False

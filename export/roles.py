@@ -15,7 +15,7 @@ Served = Checkpoint | TokenWeights
 
 
 def open_roles(doc: Source, query: Source | None, options: ExportOptions) -> dict[RoleName, Served]:
-    """Opens what serves each role; one object serves both if the model is symmetric.
+    """Opens the checkpoint or token weights of each role; one object serves both if the model is symmetric.
 
     The files decide; options.pooling and options.activation decide what the files leave open. Queries are served by
     `query` if given, else by the query model or static embedding that the files of `doc` name, else by weight 1 for

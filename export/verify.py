@@ -34,7 +34,7 @@ TOP = 20
 
 
 class Reference(NamedTuple):
-    """What every graph of a checkpoint is compared with.
+    """Reference of every graph of a checkpoint.
 
     weights: by the published formula, a (V,) array for each text. The other figures are of the float32 graph.
     """

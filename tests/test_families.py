@@ -49,7 +49,7 @@ def few_texts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 def document(folder: Path) -> tuple[Manifest, GraphRole, GraphAgreement]:
-    """The manifest of a bundle, its document role, and what was measured of that."""
+    """The manifest of a bundle, its document role, and the measurements of that."""
     manifest = Manifest.read(folder / MANIFEST)
     role, verification = manifest.roles["doc"], manifest.verification
     assert isinstance(role, GraphRole) and verification is not None

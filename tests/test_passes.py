@@ -1,4 +1,4 @@
-"""Graph passes: what each requires, what it ensures, and whether it changed the graph."""
+"""Graph passes: requirements, guarantees, and reported changes of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pooling and activation inside the graph, so that logits (B, L, V) never leave the device."""
+"""Pooling and activation inside the graph, so that the logits (B, L, V) stay on the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a graph pass: requires, call, ensures, and the answer whether it changed the graph.
+"""The contract of a graph pass: requires, call, ensures, and whether it changed the graph.
 
 The contract is that of onnx/ir-py's passes, between files: onnxruntime's tools read and write files, and a graph of a
 large model is in memory once.
@@ -46,7 +46,7 @@ class Graph:
         self._model = None
 
     def outline(self) -> object:
-        """Inputs, outputs, operators, and the type and place of each constant: differs if a pass changed the graph."""
+        """Inputs, outputs, operators, and type and location of each constant; compared to find changes."""
         graph = self.model.graph
         return (
             [value.name for value in graph.input],
@@ -57,7 +57,7 @@ class Graph:
 
 
 class Result(NamedTuple):
-    """The graph that a pass wrote, whether it differs from the one before, and a note for people, maybe empty."""
+    """The graph that a pass wrote, whether it differs from the one before, and a note for progress lines or ""."""
 
     graph: Graph
     changed: bool
@@ -68,7 +68,7 @@ class Pass(ABC):
     """One transformation of a graph.
 
     Subclasses are frozen dataclasses, so that two passes with the same options are equal.
-    name: in progress lines, in errors and in the README's picture.
+    name: for progress lines, errors and the picture in the README.
     """
 
     name: ClassVar[str]
@@ -94,7 +94,7 @@ class Pass(ABC):
 
     @abstractmethod
     def call(self, graph: Graph, target: Path) -> str:
-        """Writes the transformed graph to target, and returns a note for people, or "". May edit graph.model."""
+        """Writes the transformed graph to target; may edit graph.model. Returns a note for progress lines, or ""."""
 
     @abstractmethod
     def ensures(self, model: onnx.ModelProto) -> None:
