@@ -1,4 +1,4 @@
-"""Why a document answers a query: the tokens that both share."""
+"""Explains a score: the tokens that a query and a document share."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from spladerunner.errors import MissingExtraError
 from spladerunner.inference.tokenizer import Span
 
 
 class SharedToken(NamedTuple):
-    """A token with a weight on both sides; product = query_weight × document_weight."""
+    """A token of both query and document; product = query_weight × document_weight.
+
+    >>> from spladerunner import Expander
+    >>> Expander().explain("atomic bomb", "nuclear reactors").shared[0].token
+    'nuclear'
+    """
 
     token: str
     query_weight: float
@@ -20,10 +26,18 @@ class SharedToken(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """The shared tokens of a query and a document, largest product first; their sum is the score.
+    """The tokens that a query and a document share, largest product first.
 
-    query_weights, document_weights: all tokens of either side, {token: weight}, heaviest first.
-    spans: where the document's own tokens stand in it, in order. read: how many of its characters the model reads.
+    query_weights, document_weights: all tokens of each, {token: weight}, heaviest first.
+    spans: positions in the document of the tokens that it consists of, in order.
+    read: number of its characters that the model reads, all unless it is cut.
+
+    A notebook shows it as HTML.
+
+    >>> from spladerunner import Expander
+    >>> explanation = Expander().explain("atomic bomb", "nuclear reactors")
+    >>> explanation.score > 0, explanation.read
+    (True, 16)
     """
 
     query: str
@@ -36,14 +50,24 @@ class Explanation:
 
     @property
     def score(self) -> float:
-        """The dot product of the two vectors."""
+        """The dot product of the two vectors, which is the sum of the products."""
         return sum(match.product for match in self.shared)
 
     def html(self) -> str:
-        """A fragment of HTML that shows all this: scoped style, no script, every text escaped."""
+        """A fragment of HTML with the shared tokens and the document's words by weight; all text is escaped.
+
+        Raises MissingExtraError if Jinja2 is not installed.
+
+        >>> from spladerunner import Expander
+        >>> "nuclear" in Expander().explain("atomic bomb", "nuclear reactors").html()
+        True
+        """
         from spladerunner.explanation_page import fragment
 
         return fragment(self)
 
-    def _repr_html_(self) -> str:
-        return self.html()
+    def _repr_html_(self) -> str | None:
+        try:
+            return self.html()
+        except MissingExtraError:  # the notebook then shows the repr
+            return None

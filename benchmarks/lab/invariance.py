@@ -73,7 +73,7 @@ def padded(session: onnxruntime.InferenceSession, batches: Sequence[TokenizedTex
             rows = [getattr(batches[at], name)[0] for at in chosen]
             return np.stack([np.pad(row, (0, longest - row.size)) for row in rows])
 
-        together = TokenizedText(stacked("ids"), stacked("mask"), stacked("type_ids"), contents=0)
+        together = TokenizedText(stacked("ids"), stacked("mask"), stacked("type_ids"), content_tokens=0)
         found.update(zip(chosen, run(session, together), strict=True))
     return [found[at] for at in range(len(batches))]
 
