@@ -8,7 +8,7 @@ from spladerunner.export.source import IDF, Source
 from spladerunner.export.token_weights import Table
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.model.manifest import RoleName
-from spladerunner.model.sentence_transformers import MaskedLanguageModel, Side, read_layout
+from spladerunner.model.sentence_transformers import MaskedLanguageModel, RoleSpec, read_layout
 
 
 def open_roles(
@@ -37,7 +37,7 @@ def open_roles(
         return Checkpoint(_settled(side, pooling, activation, said=said), allow_pickle=allow_pickle)
 
     layout = read_layout(doc.folder)
-    doc_side: Side = layout.doc if layout else MaskedLanguageModel(doc.folder)
+    doc_side: RoleSpec = layout.doc if layout else MaskedLanguageModel(doc.folder)
     if not isinstance(doc_side, MaskedLanguageModel):
         raise CheckpointError(f"{doc.name} has no model for documents.")
     idf = doc.folder / IDF
@@ -49,7 +49,7 @@ def open_roles(
     checkpoint = model(doc_side, said=layout is not None)
     if query:
         query_layout = read_layout(query.folder)
-        query_side: Side = query_layout.query if query_layout else MaskedLanguageModel(query.folder)
+        query_side: RoleSpec = query_layout.query if query_layout else MaskedLanguageModel(query.folder)
         said = query_layout is not None
     elif layout is not None and layout.query != layout.doc:
         if inference_free and isinstance(layout.query, MaskedLanguageModel):

@@ -1,10 +1,11 @@
-"""Expander: texts in, token weights out. Wires the other rooms together and holds no numerics of its own."""
+"""Expander: texts in, token weights out. Connects the modules of model and inference."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 
@@ -15,11 +16,11 @@ from spladerunner.inference.encoder import Encoder, GraphEncoder, TokenWeightsEn
 from spladerunner.inference.scheduler import run_in_order
 from spladerunner.inference.session import CPU, Session, check_providers
 from spladerunner.inference.tokenizer import Tokenizer
-from spladerunner.model.background import BackgroundCall
+from spladerunner.log import debug
 from spladerunner.model.bundle import TOKENIZER, Bundle
 from spladerunner.model.hub import fetch
-from spladerunner.model.integrity import digest_of_text
-from spladerunner.model.manifest import ROLES, GraphRole, Role, RoleName, TokenWeightsRole
+from spladerunner.model.integrity import BackgroundCheck, digest_of_text
+from spladerunner.model.manifest import ROLES, GraphRole, Role, RoleName, TokenWeightsRole, VocabularyRecord
 from spladerunner.model.registry import EMBEDDED
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
@@ -28,23 +29,32 @@ from spladerunner.vocabulary import Vocabulary
 class Expander:
     """Turns documents and queries into weighted tokens with a SPLADE model.
 
-    model: a folder with a bundle or an ONNX model, a name that list_models() knows, or a repository on the Hub that
-        holds either; the embedded pair unless given. What comes from the Hub is downloaded once, into its own cache.
-    max_length: the most tokens read of a text, special ones included; for both roles, or as {"doc": 256, "query": 32}.
-        Unless given, what the model's manifest says.
-    threads: how many texts run side by side, one thread each. Unless given, the cores that this process
-        may use, by its affinity and its CPU quota.
-    providers: onnxruntime's execution providers, best first. Unless given, the CPU.
-    batch_tokens: how many tokens of one call are under way at most, summed over the texts that run side by side; a
-        longer text runs alone. This bounds memory: a running text holds its tokens × the vocabulary's size × 4 bytes.
-        Unless given, enough for twice `threads` texts of full length.
-    revision: the branch, tag or commit of a repository on the Hub.
+    model: a folder with a bundle or an ONNX model, a name from list_models(), or a repository on the Hub with either.
+        The embedded pair by default. A repository is downloaded once, into the cache of huggingface_hub.
+    max_length: tokens read of a text at most, special tokens included; one number, or {"doc": 256, "query": 32}.
+        By default as the model's manifest says.
+    threads: texts that run at the same time, one thread each. By default the cores that this process may use, by its
+        affinity and its CPU quota.
+    providers: execution providers of onnxruntime, in order of preference. By default the CPU.
+    tokens_in_flight: limit of the tokens of one call that run at the same time; a longer text runs alone. It bounds
+        memory: a running text takes its tokens × vocabulary size × 4 bytes. By default twice `threads` texts of full
+        length.
+    revision: branch, tag or commit of a repository on the Hub.
+    batch_tokens: the former name of tokens_in_flight.
 
-    The same text gives the same vector, bit for bit, alone or in any list, in any order, and from several threads
-    that share one Expander. Each role's graph is opened, and compared with its manifest, when it is first needed.
+    The same text gives the same vector, bit for bit: alone or in any list, in any order, from any thread. Threads may
+    share an Expander. The graph of a role is opened, and compared with the manifest, when it is first used.
 
-    Raises UnknownModelError, DownloadError, ModelFilesError or IntegrityError where the model cannot be had whole,
-    ProviderError where a provider cannot, ValueError where a number is out of range.
+    Raises UnknownModelError, DownloadError, ModelFilesError or IntegrityError if the model cannot be loaded,
+    ProviderError if a provider is not available, ValueError if a number is out of range, and TypeError if both
+    tokens_in_flight and batch_tokens are given.
+
+    >>> expander = Expander(max_length={"query": 32})
+    >>> expander
+    Expander('tiny-en', max_length={'doc': 256, 'query': 32}, threads=...)
+    >>> weights, = expander.expand("The Manhattan Project and its atomic bomb")
+    >>> list(weights)[:3]
+    ['manhattan', 'bomb', 'atomic']
     """
 
     def __init__(
@@ -54,79 +64,129 @@ class Expander:
         *,
         threads: int | None = None,
         providers: Sequence[str] | None = None,
-        batch_tokens: int | None = None,
+        tokens_in_flight: int | None = None,
         revision: str | None = None,
+        batch_tokens: int | None = None,
     ) -> None:
+        if tokens_in_flight is not None and batch_tokens is not None:
+            raise TypeError("batch_tokens is the former name of tokens_in_flight: give tokens_in_flight only")
         self._providers = (CPU,) if providers is None else tuple(providers)
         check_providers(self._providers)
         self._bundle = Bundle.open(fetch(model, revision=revision))
         self._tokenizer = _read_tokenizer(self._bundle)
         self._max_length = self._lengths(max_length)
         self._threads = available_cores() if threads is None else _at_least(1, "threads", threads)
-        if batch_tokens is None:
-            batch_tokens = 2 * self._threads * max(self._max_length.values())
-        self._batch_tokens = _at_least(1, "batch_tokens", batch_tokens)
+        if batch_tokens is not None:
+            self._tokens_in_flight = _at_least(1, "batch_tokens", batch_tokens)
+        elif tokens_in_flight is not None:
+            self._tokens_in_flight = _at_least(1, "tokens_in_flight", tokens_in_flight)
+        else:
+            self._tokens_in_flight = 2 * self._threads * max(self._max_length.values())
         self._encoders: dict[Role, Encoder] = {}
         self._opening = threading.Lock()
+        debug(
+            __name__,
+            "loaded %s from %s: max_length %s, %d threads, %d tokens in flight",
+            self.name,
+            self._bundle.folder,
+            self._max_length,
+            self._threads,
+            self._tokens_in_flight,
+        )
 
     def __repr__(self) -> str:
         return f"Expander({self._bundle.name!r}, max_length={dict(self._max_length)}, threads={self._threads})"
 
     @property
     def name(self) -> str:
-        """The model's name, as its manifest or its folder says."""
+        """The model's name, from its manifest or its folder.
+
+        >>> Expander().name
+        'tiny-en'
+        """
         return self._bundle.name
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The tokens that the vectors' indices stand for."""
+        """The tokens at the indices of the vectors.
+
+        >>> expander = Expander()
+        >>> vector, = expander.encode("atomic bomb")
+        >>> expander.vocabulary.tokens[vector.top(1).indices[0]]
+        'bomb'
+        """
         return self._tokenizer.vocabulary
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, as hex, over what the vectors depend on: the model's files, the lengths read, the providers."""
+        """SHA-256, as hex, over all that vectors depend on: the model's files, the lengths, the providers.
+
+        >>> Expander().fingerprint == Expander(max_length=128).fingerprint
+        False
+        """
         parts = [self._bundle.fingerprint(), dict(self._max_length), self._providers]
         return digest_of_text(json.dumps(parts, sort_keys=True))
 
     def expand(self, texts: str | Iterable[str]) -> list[dict[str, float]]:
-        """Documents as {token: weight}, heaviest first; one for each text, and a lone text counts as a list of one."""
+        """Expands documents: {token: weight} for each, heaviest first. A single str counts as a list of one.
+
+        >>> weights, = Expander().expand("atomic bomb")
+        >>> "nuclear" in weights
+        True
+        """
         return [self.vocabulary.weights(vector) for vector in self.encode(texts, role="doc")]
 
     def expand_query(self, texts: str | Iterable[str]) -> list[dict[str, float]]:
-        """Queries as {token: weight}, heaviest first, with the query model."""
+        """Expands queries: {token: weight} for each, heaviest first, by the model for queries.
+
+        >>> weights, = Expander().expand_query("who built the nuclear bomb")
+        >>> "atomic" in weights
+        True
+        """
         return [self.vocabulary.weights(vector) for vector in self.encode(texts, role="query")]
 
     def encode(self, texts: str | Iterable[str], *, role: RoleName = "doc") -> list[SparseVector]:
-        """A SparseVector for each text. An empty text, or one without a single token, gives an empty vector.
+        """Encodes texts: a SparseVector for each, empty for a text without tokens.
 
-        Raises TypeError, with the position, where a text is not a str.
+        A non-string raises TypeError with its index.
+
+        >>> expander = Expander()
+        >>> query, = expander.encode("atomic bomb", role="query")
+        >>> near, far = expander.encode(["nuclear reactors", "the cat sat on the mat"])
+        >>> query.dot(near) > query.dot(far)
+        True
         """
         return list(self.stream(list(_iterable(texts)), role=role))
 
     def stream(self, texts: Iterable[str], *, role: RoleName = "doc") -> Iterator[SparseVector]:
-        """Like encode, for any iterable: vectors come in the texts' order, as they and those before are done.
+        """Encodes any iterable of texts lazily: yields their vectors in order, each when it is ready.
 
-        Texts are taken ahead as far as batch_tokens allows, and no further.
+        Texts are taken in advance only within tokens_in_flight.
+
+        >>> sum(len(vector) > 0 for vector in Expander().stream(f"text {number}" for number in range(3)))
+        3
         """
         _check_role(role)
         texts = _iterable(texts)
         threads = min(self._threads, len(texts)) if isinstance(texts, Sequence) else self._threads
         max_length = self._max_length[role]
-        batches = (self._tokenizer.encode(text, max_length) for text in _checked(texts))
+        tokenized = (self._tokenizer.encode(text, max_length) for text in _checked(texts))
         return run_in_order(
-            batches,
+            tokenized,
             self._encoder(role),
             threads=max(threads, 1),
-            batch_tokens=self._batch_tokens,
+            tokens_in_flight=self._tokens_in_flight,
         )
 
     def explain(self, query: str, document: str) -> Explanation:
-        """Which tokens a query and a document share, with both weights and their product, largest first.
+        """Explains a score: the tokens that a query and a document share, largest product of weights first.
 
-        A notebook shows it as a page, with the document's words weighted in place.
+        >>> explanation = Expander().explain("atomic bomb", "nuclear reactors")
+        >>> explanation.shared[0].token
+        'nuclear'
         """
-        (query_vector,) = self.encode(_lone("query", query), role="query")
-        (document_vector,) = self.encode(_lone("document", document), role="doc")
+        (query_vector,) = self.encode(_single("query", query), role="query")
+        (document_vector,) = self.encode(_single("document", document), role="doc")
         query_weights = self.vocabulary.weights(query_vector)
         document_weights = self.vocabulary.weights(document_vector)
         shared = [
@@ -139,28 +199,32 @@ class Expander:
         return Explanation(query, document, tuple(shared), query_weights, document_weights, spans, read)
 
     def own_tokens(self, text: str, *, role: RoleName = "doc") -> frozenset[str]:
-        """The tokens that the text itself consists of, as far as the model reads it: all others are expansions."""
+        """The tokens of the text as the model reads it; all others in its vector are expansions.
+
+        >>> sorted(Expander().own_tokens("atomic bomb"))
+        ['atomic', 'bomb']
+        """
         _check_role(role)
-        batch = self._tokenizer.encode(_lone("text", text), self._max_length[role])
+        tokenized = self._tokenizer.encode(_single("text", text), self._max_length[role])
         vocabulary = self.vocabulary
-        return frozenset(vocabulary.tokens[token] for token in batch.ids[0] if vocabulary.carries_weight[token])
+        return frozenset(vocabulary.tokens[token] for token in tokenized.ids[0] if vocabulary.carries_weight[token])
 
     def _encoder(self, name: RoleName) -> Encoder:
         role = self._bundle.roles[name]
+        served_by = replace(role, max_length=0)  # both roles may use one graph with different lengths
         with self._opening:
-            if role not in self._encoders:  # one role may serve both names
-                self._encoders[role] = self._open(role)
-            return self._encoders[role]
+            if served_by not in self._encoders:
+                debug(__name__, "%s: opening %s for %s", self.name, role.files[0], name)
+                self._encoders[served_by] = self._open(role)
+            return self._encoders[served_by]
 
     def _open(self, role: Role) -> Encoder:
+        check = partial(self._bundle.check, *role.files)
         if isinstance(role, TokenWeightsRole):
-            self._bundle.check(role.token_weights)
+            check()
             return TokenWeightsEncoder(self._bundle.path(role.token_weights), self.vocabulary)
-        check = BackgroundCall(partial(self._bundle.check, role.graph, *role.external_data))
-        try:
+        with BackgroundCheck(check):
             session = Session(self._bundle.path(role.graph), self._providers)
-        finally:
-            check.result()  # says more of a damaged file than whatever it did to the session
         return GraphEncoder(session, self.vocabulary, role.pooling, role.activation)
 
     def _lengths(self, max_length: int | Mapping[RoleName, int] | None) -> dict[RoleName, int]:
@@ -180,21 +244,27 @@ class Expander:
 
 
 def _read_tokenizer(bundle: Bundle) -> Tokenizer:
-    """The bundle's tokenizer. Raises IntegrityError or ModelFilesError where it is not what the manifest says."""
+    """The bundle's tokenizer. Raises IntegrityError or ModelFilesError if it differs from the manifest."""
     bundle.check(TOKENIZER)
     tokenizer = Tokenizer(bundle.tokenizer)
-    found = len(tokenizer.vocabulary), tokenizer.vocabulary.sha256
+    found = VocabularyRecord(len(tokenizer.vocabulary), tokenizer.vocabulary.sha256)
     expected = bundle.vocabulary
-    if expected is not None and found != (expected.size, expected.sha256):
+    if expected is not None and found != expected:
         raise IntegrityError(
-            f"{bundle.tokenizer} has a vocabulary of {found[0]} tokens with SHA-256 {found[1]}, but the "
-            f"manifest says {expected.size} and {expected.sha256}. Fetch or export the bundle again."
+            f"{bundle.tokenizer} has a vocabulary of {found.size} tokens with SHA-256 {found.sha256}, but the "
+            f"manifest says {expected.size} and {expected.sha256}. Fetch or export the bundle again.",
+            path=bundle.tokenizer,
+            expected=(expected.size, expected.sha256),
+            found=(found.size, found.sha256),
         )
     for name, role in bundle.roles.items():
         if role.max_length <= tokenizer.special_tokens_added:
             raise ModelFilesError(
-                f"{bundle.folder} reads {role.max_length} tokens of a text as {name}, where special tokens alone need "
-                f"{tokenizer.special_tokens_added}. Fetch or export it again."
+                f"{bundle.folder} reads {role.max_length} tokens of a {name} text, but special tokens alone need "
+                f"{tokenizer.special_tokens_added}. Fetch or export it again.",
+                path=bundle.folder,
+                expected=tokenizer.special_tokens_added + 1,
+                found=role.max_length,
             )
     return tokenizer
 
@@ -213,7 +283,7 @@ def _at_least(lowest: int, name: str, value: int) -> int:
 
 
 def _iterable(texts: str | Iterable[str]) -> Iterable[str]:
-    """The texts, a lone one in a list. Names the type alone of what is none: its content may be huge, or secret."""
+    """The texts, a single one in a list. An error has the type only: the value may be huge, or secret."""
     if isinstance(texts, str):
         return [texts]
     if isinstance(texts, bytes | bytearray | Mapping) or not isinstance(texts, Iterable):
@@ -222,13 +292,13 @@ def _iterable(texts: str | Iterable[str]) -> Iterable[str]:
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
-    for position, text in enumerate(texts):
+    for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"texts[{position}] must be a str, not {type(text).__name__}")
+            raise TypeError(f"texts[{index}] must be a str, not {type(text).__name__}")
         yield text
 
 
-def _lone(name: str, text: str) -> str:
+def _single(name: str, text: str) -> str:
     if not isinstance(text, str):
         raise TypeError(f"{name} must be a str, not {type(text).__name__}")
     return text

@@ -1,4 +1,4 @@
-"""Why a document answers a query: the tokens that both share."""
+"""Explains a score: the tokens that a query and a document share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from spladerunner.inference.tokenizer import Span
 
 
 class SharedToken(NamedTuple):
-    """A token with a weight on both sides; product = query_weight × document_weight."""
+    """A token of both query and document; product = query_weight × document_weight.
+
+    >>> from spladerunner import Expander
+    >>> Expander().explain("atomic bomb", "nuclear reactors").shared[0].token
+    'nuclear'
+    """
 
     token: str
     query_weight: float
@@ -21,10 +26,18 @@ class SharedToken(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """The shared tokens of a query and a document, largest product first; their sum is the score.
+    """The tokens that a query and a document share, largest product first.
 
-    query_weights, document_weights: all tokens of either side, {token: weight}, heaviest first.
-    spans: where the document's own tokens stand in it, in order. read: how many of its characters the model reads.
+    query_weights, document_weights: all tokens of each, {token: weight}, heaviest first.
+    spans: positions in the document of the tokens that it consists of, in order.
+    read: number of its characters that the model reads, all unless it is cut.
+
+    A notebook shows it as HTML.
+
+    >>> from spladerunner import Expander
+    >>> explanation = Expander().explain("atomic bomb", "nuclear reactors")
+    >>> explanation.score > 0, explanation.read
+    (True, 16)
     """
 
     query: str
@@ -37,22 +50,24 @@ class Explanation:
 
     @property
     def score(self) -> float:
-        """The dot product of the two vectors."""
+        """The dot product of the two vectors, which is the sum of the products."""
         return sum(match.product for match in self.shared)
 
     def html(self) -> str:
-        """Renders an HTML fragment: the weighted document, its expansions, and the shared tokens.
+        """A fragment of HTML with the shared tokens and the document's words by weight; all text is escaped.
 
-        The style is scoped, there is no script, and every text is escaped.
-        Raises MissingExtraError if Jinja2 is not installed (extra `html`).
+        Raises MissingExtraError if Jinja2 is not installed.
+
+        >>> from spladerunner import Expander
+        >>> "nuclear" in Expander().explain("atomic bomb", "nuclear reactors").html()
+        True
         """
         from spladerunner.explanation_page import fragment
 
         return fragment(self)
 
     def _repr_html_(self) -> str | None:
-        """The fragment for notebooks. None if Jinja2 is not installed, which makes IPython show the plain repr."""
         try:
             return self.html()
-        except MissingExtraError:
+        except MissingExtraError:  # the notebook then shows the repr
             return None

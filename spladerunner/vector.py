@@ -1,4 +1,4 @@
-"""SparseVector: what a text becomes."""
+"""SparseVector: the weights of a text over a vocabulary."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ class SparseVector:
     """The non-zero weights of a text over a vocabulary; immutable.
 
     indices: (n,) int32, strictly ascending positions in the vocabulary.
-    values:  (n,) float32, the weight of each, finite.
+    values:  (n,) float32, the weight at each, finite.
 
-    Anything that NumPy can turn into such arrays is taken.
-    Raises ValueError where the two do not fit together, or the indices do not ascend.
+    Accepts anything that NumPy converts to such arrays. Raises ValueError if the two differ in length, the indices do
+    not ascend, or a value is not finite.
+
+    >>> vector = SparseVector([3, 7, 9], [0.5, 2.0, 1.0])
+    >>> len(vector), vector.indices.tolist(), vector.values.tolist()
+    (3, [3, 7, 9], [0.5, 2.0, 1.0])
     """
 
     indices: NDArray[np.int32]
@@ -41,11 +45,11 @@ class SparseVector:
         object.__setattr__(self, "values", values)
 
     def __len__(self) -> int:
-        """How many weights the vector holds."""
+        """The number of weights."""
         return self.indices.size
 
     def __eq__(self, other: object) -> bool:
-        """Bit for bit the same indices and values."""
+        """True for equal indices and values, bit for bit."""
         if not isinstance(other, SparseVector):
             return NotImplemented
         return np.array_equal(self.indices, other.indices) and np.array_equal(self.values, other.values)
@@ -54,22 +58,38 @@ class SparseVector:
         return hash((self.indices.tobytes(), self.values.tobytes()))
 
     def dot(self, other: SparseVector) -> float:
-        """The inner product with another vector of the same vocabulary, summed in float64."""
+        """The dot product with another vector of the same vocabulary, summed in float64.
+
+        >>> SparseVector([3, 7], [0.5, 2.0]).dot(SparseVector([7, 9], [1.5, 1.0]))
+        3.0
+        """
         _, mine, theirs = np.intersect1d(self.indices, other.indices, assume_unique=True, return_indices=True)
         return float(np.dot(self.values[mine].astype(np.float64), other.values[theirs].astype(np.float64)))
 
     def by_weight(self) -> NDArray[np.intp]:
-        """Positions in this vector, heaviest first; equal weights in the order of their indices. (n,)"""
+        """Positions in this vector, heaviest first, equal weights by index. (n,)
+
+        >>> SparseVector([3, 7, 9], [0.5, 2.0, 1.0]).by_weight().tolist()
+        [1, 2, 0]
+        """
         return np.argsort(-self.values, kind="stable")
 
     def top(self, n: int) -> SparseVector:
-        """The n heaviest weights; of equal ones those with the lower index. ValueError where n is negative."""
+        """The n heaviest weights, of equal ones those with the lower index. Raises ValueError if n is negative.
+
+        >>> SparseVector([3, 7, 9], [0.5, 2.0, 1.0]).top(2).indices.tolist()
+        [7, 9]
+        """
         if n < 0:
-            raise ValueError(f"top(n) needs n of 0 or more, not {n}")
+            raise ValueError(f"n={n} is too small: it must be at least 0")
         kept = np.sort(self.by_weight()[:n])
         return SparseVector(self.indices[kept], self.values[kept])
 
     def prune(self, min_weight: float) -> SparseVector:
-        """The weights of at least min_weight."""
+        """The weights of at least min_weight.
+
+        >>> SparseVector([3, 7, 9], [0.5, 2.0, 1.0]).prune(1.0).indices.tolist()
+        [7, 9]
+        """
         kept = self.values >= np.float32(min_weight)
         return SparseVector(self.indices[kept], self.values[kept])

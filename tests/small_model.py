@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import string
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from spladerunner.model.manifest import FileRecord
+from spladerunner.model.bundle import TOKENIZER
+from spladerunner.model.manifest import MANIFEST, FileRecord, GraphRole, Manifest, VocabularyRecord
 from spladerunner.vocabulary import Vocabulary
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -40,7 +40,7 @@ def tokenizer(tokens: list[str] = TOKENS, lowercase: bool = True) -> tokenizers.
 
 
 class SmallGraph:
-    """logits = (E[ids] + mean of E over the unmasked tokens) · W, so that each token hears of all its neighbours."""
+    """logits = (E[ids] + mean of E over the unmasked tokens) · W, so each logit depends on all tokens."""
 
     def __init__(self, vocabulary_size: int = len(TOKENS), seed: int = 0) -> None:
         random = np.random.default_rng(seed)
@@ -74,7 +74,7 @@ class SmallGraph:
             helper.make_node("MatMul", ["context", "decoder"], ["raw"]),
             helper.make_node("Mul", ["raw", "factor"], ["logits"]),
         ]
-        if positions:  # a table of positions, all zero, which has no row for more
+        if positions:  # an embedding of positions, all zero, without rows for more
             nodes[0] = helper.make_node("Gather", ["embedding", "input_ids"], ["token"])
             nodes[1:1] = [
                 helper.make_node("Shape", ["input_ids"], ["shape"]),
@@ -126,33 +126,33 @@ def expected_weights(logits: NDArray[np.float32], tokens: list[str] = TOKENS) ->
 
 
 def write_bundle(folder: Path, **changes: Any) -> Path:
-    """A bundle of two small graphs; `changes` replace fields of its manifest."""
+    """A bundle of two small graphs; `changes` replace fields of its Manifest."""
     folder.mkdir(parents=True)
     made = tokenizer()
-    made.save(str(folder / "tokenizer.json"))
+    made.save(str(folder / TOKENIZER))
     SmallGraph(seed=1).save(folder / "doc.onnx")
     SmallGraph(seed=2).save(folder / "query.onnx")
     vocabulary = Vocabulary([made.id_to_token(at) for at in range(made.get_vocab_size())], [])
-    manifest: dict[str, Any] = {
-        "schema": 1,
-        "name": "small",
-        "licence": "Apache-2.0",
-        "roles": {
-            "doc": graph_role("doc.onnx", 32),
-            "query": graph_role("query.onnx", 16),
-        },
-        "vocabulary": {"size": len(vocabulary), "sha256": vocabulary.sha256},
-        "weight_type": "float32",
-        "files": {name: asdict(FileRecord.of(folder / name)) for name in ("tokenizer.json", "doc.onnx", "query.onnx")},
-    }
-    (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}), encoding="utf-8")
+    manifest = Manifest(
+        name="small",
+        license="Apache-2.0",
+        weight_type="float32",
+        vocabulary=VocabularyRecord(len(vocabulary), vocabulary.sha256),
+        roles={"doc": graph_role("doc.onnx", 32), "query": graph_role("query.onnx", 16)},
+        files=records(folder, TOKENIZER, "doc.onnx", "query.onnx"),
+    )
+    replace(manifest, **changes).write(folder / MANIFEST)
     return folder
 
 
-def graph_role(graph: str, max_length: Any, *, pooling: str = "max", activation: str = "log1p_relu") -> dict[str, Any]:
-    return {"graph": graph, "max_length": max_length, "pooling": pooling, "activation": activation}
+def graph_role(graph: str, max_length: int, *, pooling: str = "max", activation: str = "log1p_relu") -> GraphRole:
+    return GraphRole(graph, max_length, pooling, activation)
 
 
-def edit_manifest(folder: Path, **changes: Any) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+def records(folder: Path, *names: str) -> dict[str, FileRecord]:
+    return {name: FileRecord.of(folder / name) for name in names}
+
+
+def change_manifest(folder: Path, **changes: Any) -> None:
+    """Replaces fields of a bundle's Manifest."""
+    replace(Manifest.read(folder / MANIFEST), **changes).write(folder / MANIFEST)

@@ -160,7 +160,7 @@ def test_version() -> None:
     ("arguments", "message"),
     [
         (["expand", "--model", "no-such-model", "text"], "no-such-model"),
-        (["expand", "--model", os.sep + "dev", "text"], "holds no model"),
+        (["expand", "--model", os.sep + "dev", "text"], "has no model"),
         (["export", "--doc", "no-such-folder", "-o", "never-made"], "no-such-folder"),
     ],
 )

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +8,8 @@ import pytest
 from spladerunner import Expander, ModelFilesError, SparseVector
 from spladerunner.inference.encoder import TokenWeightsEncoder
 from spladerunner.inference.tokenizer import Tokenizer
-from spladerunner.model.manifest import FileRecord
-from tests.small_model import TOKENS, SmallGraph, edit_manifest, graph_role, tokenizer, write_bundle
+from spladerunner.model.manifest import TokenWeightsRole
+from tests.small_model import TOKENS, SmallGraph, change_manifest, graph_role, records, tokenizer, write_bundle
 
 
 @pytest.fixture
@@ -19,14 +18,14 @@ def small(tmp_path: Path) -> Tokenizer:
     return Tokenizer(tmp_path / "tokenizer.json")
 
 
-def table(folder: Path, weights: np.ndarray) -> Path:
+def weights_file(folder: Path, weights: np.ndarray) -> Path:
     np.save(folder / "query.npy", weights)
     return folder / "query.npy"
 
 
-def test_a_table_weighs_each_token_once_and_special_ones_never(tmp_path: Path, small: Tokenizer) -> None:
+def test_token_weights_count_each_token_once_and_special_ones_never(tmp_path: Path, small: Tokenizer) -> None:
     weights = np.arange(len(TOKENS), dtype=np.float32)
-    encoder = TokenWeightsEncoder(table(tmp_path, weights), small.vocabulary)
+    encoder = TokenWeightsEncoder(weights_file(tmp_path, weights), small.vocabulary)
     found = encoder(small.encode("the cat the cat [MASK] ꙮ", 32))
     cat, the = TOKENS.index("cat"), TOKENS.index("the")
     assert found == SparseVector(sorted([cat, the]), sorted([cat, the]))
@@ -34,31 +33,32 @@ def test_a_table_weighs_each_token_once_and_special_ones_never(tmp_path: Path, s
 
 
 def test_tokens_without_a_weight_are_left_out(tmp_path: Path, small: Tokenizer) -> None:
-    encoder = TokenWeightsEncoder(table(tmp_path, np.zeros(len(TOKENS), dtype=np.float32)), small.vocabulary)
+    encoder = TokenWeightsEncoder(weights_file(tmp_path, np.zeros(len(TOKENS), dtype=np.float32)), small.vocabulary)
     assert len(encoder(small.encode("the cat", 32))) == 0
 
 
 @pytest.mark.parametrize("wrong", [np.ones(3, dtype=np.float32), np.ones(len(TOKENS)), np.ones((1, len(TOKENS)))])
-def test_a_table_of_another_shape_or_type_is_an_error(tmp_path: Path, small: Tokenizer, wrong: np.ndarray) -> None:
-    with pytest.raises(ModelFilesError, match=r"query\.npy is .* where float32 of shape"):
-        TokenWeightsEncoder(table(tmp_path, wrong), small.vocabulary)
+def test_token_weights_of_another_shape_or_type_are_an_error(
+    tmp_path: Path, small: Tokenizer, wrong: np.ndarray
+) -> None:
+    with pytest.raises(ModelFilesError, match=r"query\.npy is .*, not float32 of shape"):
+        TokenWeightsEncoder(weights_file(tmp_path, wrong), small.vocabulary)
 
 
-def test_a_table_that_is_no_array_is_an_error(tmp_path: Path, small: Tokenizer) -> None:
+def test_token_weights_that_are_not_an_array_are_an_error(tmp_path: Path, small: Tokenizer) -> None:
     (tmp_path / "query.npy").write_bytes(b"no array")
     with pytest.raises(ModelFilesError, match=r"query\.npy cannot be read"):
         TokenWeightsEncoder(tmp_path / "query.npy", small.vocabulary)
 
 
-def test_a_bundle_may_serve_queries_by_a_table(tmp_path: Path) -> None:
+def test_a_bundle_may_serve_queries_by_token_weights(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle")
     weights = np.full(len(TOKENS), 2.5, dtype=np.float32)
     np.save(bundle / "query.npy", weights)
-    names = ("tokenizer.json", "doc.onnx", "query.npy")
-    edit_manifest(
+    change_manifest(
         bundle,
-        roles={"doc": graph_role("doc.onnx", 32), "query": {"table": "query.npy", "max_length": 16}},
-        files={name: asdict(FileRecord.of(bundle / name)) for name in names},
+        roles={"doc": graph_role("doc.onnx", 32), "query": TokenWeightsRole("query.npy", 16)},
+        files=records(bundle, "tokenizer.json", "doc.onnx", "query.npy"),
     )
     (bundle / "query.onnx").unlink()
     expander = Expander(bundle)
@@ -79,7 +79,7 @@ def test_logits_are_pooled_and_activated_as_the_manifest_says(
     tmp_path: Path, pooling: str, activation: str, formula: object
 ) -> None:
     bundle = write_bundle(tmp_path / "bundle")
-    edit_manifest(
+    change_manifest(
         bundle,
         roles={
             "doc": graph_role("doc.onnx", 32, pooling=pooling, activation=activation),

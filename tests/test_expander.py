@@ -61,7 +61,7 @@ def test_the_vocabulary_names_the_indices_of_a_vector(bundle: Path) -> None:
     assert expander.name == "small"
 
 
-def test_a_lone_string_counts_as_a_list_of_one(bundle: Path) -> None:
+def test_a_single_string_counts_as_a_list_of_one(bundle: Path) -> None:
     expander = Expander(bundle)
     assert expander.expand("the cat") == expander.expand(["the cat"])
     assert expander.encode("the cat") == expander.encode(("the cat",)) == list(expander.stream("the cat"))
@@ -82,14 +82,14 @@ def test_an_empty_list_is_an_empty_list(bundle: Path) -> None:
     assert Expander(bundle).expand([]) == [] == Expander(bundle).encode(iter([]))
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 40, None])
+@pytest.mark.parametrize("tokens_in_flight", [1, 40, None])
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_a_text_has_one_vector_whatever_stands_beside_it(
-    expander: Expander, threads: int, batch_tokens: int | None
+def test_a_text_has_one_vector_whatever_runs_with_it(
+    expander: Expander, threads: int, tokens_in_flight: int | None
 ) -> None:
     """On the embedded int8 pair, whose activations are scaled over all that runs together."""
     alone = [expander.encode(text)[0] for text in TEXTS]
-    other = Expander(threads=threads, batch_tokens=batch_tokens)
+    other = Expander(threads=threads, tokens_in_flight=tokens_in_flight)
     assert other.encode(TEXTS) == alone
     order = random.Random(0).sample(range(len(TEXTS)), len(TEXTS))
     assert other.encode([TEXTS[at] for at in order] * 2) == [alone[at] for at in order] * 2
@@ -112,7 +112,7 @@ def test_stream_takes_texts_as_it_needs_them(bundle: Path) -> None:
             taken += 1
             yield "the cat sat"
 
-    stream = Expander(bundle, threads=2, batch_tokens=50).stream(texts())
+    stream = Expander(bundle, threads=2, tokens_in_flight=50).stream(texts())
     vectors = [next(stream) for _ in range(20)]
     assert len(set(vectors)) == 1 and taken <= 20 + 50 // 5 + 1
 
@@ -150,7 +150,7 @@ def test_max_length_is_the_manifests_and_can_be_overridden(bundle: Path) -> None
 
 
 @pytest.mark.parametrize("bad", [None, 7, b"bytes", 1.5, ["nested"]])
-def test_what_is_no_text_is_named_with_its_position(bundle: Path, bad: Any) -> None:
+def test_a_non_string_is_an_error_with_its_index(bundle: Path, bad: Any) -> None:
     expander = Expander(bundle)
     with pytest.raises(TypeError, match=r"texts\[1\] must be a str, not " + type(bad).__name__):
         expander.expand(["the cat", bad])
@@ -159,7 +159,7 @@ def test_what_is_no_text_is_named_with_its_position(bundle: Path, bad: Any) -> N
 
 
 @pytest.mark.parametrize("bad", [None, 7, b"bytes", {"the": "cat"}])
-def test_what_is_no_list_of_texts_is_an_error(bundle: Path, bad: Any) -> None:
+def test_texts_that_are_not_an_iterable_are_an_error(bundle: Path, bad: Any) -> None:
     with pytest.raises(TypeError, match="texts must be a str or an iterable of str, not " + type(bad).__name__):
         Expander(bundle).expand(bad)
 
@@ -169,7 +169,9 @@ def test_what_is_no_list_of_texts_is_an_error(bundle: Path, bad: Any) -> None:
     [
         ({"threads": 0}, ValueError, "threads=0 is too small: it must be at least 1"),
         ({"threads": 1.5}, TypeError, "threads must be an int, not 1.5"),
+        ({"tokens_in_flight": 0}, ValueError, "tokens_in_flight=0"),
         ({"batch_tokens": 0}, ValueError, "batch_tokens=0"),
+        ({"batch_tokens": 9, "tokens_in_flight": 9}, TypeError, "give tokens_in_flight only"),
         ({"max_length": 2}, ValueError, "max_length=2 is too small: it must be at least 3"),
         ({"max_length": True}, TypeError, "True"),
         ({"max_length": 257, "model": "tiny-en"}, ValueError, "max_length=257 is too large: the doc model has 256"),
@@ -210,7 +212,7 @@ def test_explain_gives_the_shared_tokens_and_their_products(bundle: Path) -> Non
 
 
 @pytest.mark.parametrize("bad", [None, ["a list"], b"bytes"])
-def test_explain_and_own_tokens_take_a_lone_text(bundle: Path, bad: Any) -> None:
+def test_explain_and_own_tokens_take_a_single_text(bundle: Path, bad: Any) -> None:
     expander = Expander(bundle)
     for call in (
         lambda: expander.explain(bad, "the cat"),
@@ -237,22 +239,22 @@ def test_a_graph_that_gives_no_numbers_is_named(tmp_path: Path) -> None:
         Expander(tmp_path).expand("the cat")
 
 
-def test_texts_run_side_by_side(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two texts must be in the graph at once for either to come out."""
+def test_texts_run_at_the_same_time(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of two texts finishes unless both run at once."""
     meeting = threading.Barrier(2, timeout=30)
     run = Session.run
 
-    def wait_and_run(session: Session, batch: TokenizedText) -> Any:
+    def wait_and_run(session: Session, text: TokenizedText) -> Any:
         meeting.wait()
-        return run(session, batch)
+        return run(session, text)
 
     monkeypatch.setattr(Session, "run", wait_and_run)
     assert len(Expander(bundle, threads=2).expand(["the cat", "the dog", "river", "bank"])) == 4
 
 
-def test_what_came_before_a_bad_text_is_not_lost(bundle: Path) -> None:
+def test_texts_before_an_invalid_one_get_their_vectors(bundle: Path) -> None:
     for threads in (1, 2):
-        stream = Expander(bundle, threads=threads).stream(iter(["a", "b", "c", None]))  # type: ignore[list-item]
+        stream = Expander(bundle, threads=threads).stream(iter(["a", "b", "c", None]))  # type: ignore[arg-type]
         assert len([next(stream) for _ in range(3)]) == 3
         with pytest.raises(TypeError, match=r"texts\[3\]"):
             next(stream)
@@ -274,6 +276,11 @@ def test_a_graph_is_opened_when_its_role_is_first_needed(tmp_path: Path) -> None
     (tmp_path / "bundle" / "query.onnx").unlink()
     assert expander.expand_query("the cat") != [{}]
     assert expander.expand("the cat") != [{}]
+
+
+def test_batch_tokens_is_an_alias_of_tokens_in_flight(bundle: Path) -> None:
+    texts = ["the cat sat on the mat"] * 20
+    assert len(Expander(bundle, threads=2, batch_tokens=1).encode(texts)) == 20
 
 
 def test_repr_says_what_it_is(bundle: Path) -> None:

@@ -36,19 +36,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_packages_the_bundle_the_licence_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         found = set(archive.namelist())
-    expected = {
-        str(path.relative_to(ROOT))
-        for pattern in (
-            "spladerunner/**/*.py",
-            "spladerunner/evaluation/report.*",
-            "spladerunner/py.typed",
-            "models/*.py",
-            "models/*.md",
-            "models/tiny-en/*",
-        )
-        for path in ROOT.glob(pattern)
-    } | {str(path.relative_to(ROOT)) for path in (ROOT / "export").rglob("*") if path.suffix in (".py", ".jsonl")}
-    expected = {name if name.startswith("spladerunner/") else f"spladerunner/{name}" for name in expected}
+    sources = [*(ROOT / "spladerunner").rglob("*"), *(ROOT / "export").rglob("*"), *(ROOT / "models").rglob("*")]
+    files = {str(path.relative_to(ROOT)) for path in sources if path.is_file() and path.suffix != ".pyc"}
+    expected = {name if name.startswith("spladerunner/") else f"spladerunner/{name}" for name in files}
     information = f"spladerunner-{spladerunner.__version__}.dist-info"
     expected |= {
         f"{information}/{name}"

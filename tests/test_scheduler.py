@@ -14,69 +14,69 @@ from spladerunner.inference.scheduler import run_in_order
 from spladerunner.inference.tokenizer import TokenizedText
 
 
-def batch(size: int, name: int = 0) -> TokenizedText:
+def text_of(size: int, name: int = 0) -> TokenizedText:
     ids = np.full((1, size), name, dtype=np.int64)
-    return TokenizedText(ids, np.ones_like(ids), np.zeros_like(ids), contents=size)
+    return TokenizedText(ids, np.ones_like(ids), np.zeros_like(ids), content_tokens=size)
 
 
-def named(given_batch: TokenizedText) -> SparseVector:
-    return SparseVector([int(given_batch.ids[0, 0])], [1.0])
+def named(text: TokenizedText) -> SparseVector:
+    return SparseVector([int(text.ids[0, 0])], [1.0])
 
 
 @given(st.lists(st.integers(1, 20), max_size=30), st.integers(1, 4), st.integers(1, 50))
 @settings(deadline=None, max_examples=50)
-def test_every_result_comes_once_and_in_order(sizes: list[int], threads: int, batch_tokens: int) -> None:
-    batches = (batch(size, name) for name, size in enumerate(sizes))
-    results = run_in_order(batches, named, threads=threads, batch_tokens=batch_tokens)
+def test_every_result_comes_once_and_in_order(sizes: list[int], threads: int, tokens_in_flight: int) -> None:
+    texts = (text_of(size, name) for name, size in enumerate(sizes))
+    results = run_in_order(texts, named, threads=threads, tokens_in_flight=tokens_in_flight)
     assert [int(result.indices[0]) for result in results] == list(range(len(sizes)))
 
 
 @given(st.lists(st.integers(1, 20), max_size=20), st.integers(1, 40))
 @settings(deadline=None, max_examples=25)
-def test_no_more_than_batch_tokens_run_together(sizes: list[int], batch_tokens: int) -> None:
+def test_no_more_than_tokens_in_flight_run_at_the_same_time(sizes: list[int], tokens_in_flight: int) -> None:
     lock = threading.Lock()
     running: list[int] = []
     seen: list[list[int]] = []
 
-    def run(given_batch: TokenizedText) -> SparseVector:
+    def run(text: TokenizedText) -> SparseVector:
         with lock:
-            running.append(given_batch.ids.size)
+            running.append(text.ids.size)
             seen.append(list(running))
         time.sleep(0.0005)
         with lock:
-            running.remove(given_batch.ids.size)
-        return named(given_batch)
+            running.remove(text.ids.size)
+        return named(text)
 
-    list(run_in_order(map(batch, sizes), run, threads=4, batch_tokens=batch_tokens))
-    assert all(sum(together) <= batch_tokens or len(together) == 1 for together in seen)
+    list(run_in_order(map(text_of, sizes), run, threads=4, tokens_in_flight=tokens_in_flight))
+    assert all(sum(together) <= tokens_in_flight or len(together) == 1 for together in seen)
 
 
-def test_batches_are_taken_only_as_there_is_room() -> None:
+def test_texts_are_taken_only_within_the_limit() -> None:
     taken = 0
 
-    def batches() -> Iterator[TokenizedText]:
+    def texts() -> Iterator[TokenizedText]:
         nonlocal taken
         for _ in range(1000):
             taken += 1
-            yield batch(10)
+            yield text_of(10)
 
-    results = run_in_order(batches(), named, threads=2, batch_tokens=50)
+    results = run_in_order(texts(), named, threads=2, tokens_in_flight=50)
     next(results)
     assert taken <= 7
     results.close()  # type: ignore[attr-defined]
 
 
 def test_an_error_in_a_run_is_raised_and_ends_the_threads() -> None:
-    def run(given_batch: TokenizedText) -> SparseVector:
+    def run(text: TokenizedText) -> SparseVector:
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        list(run_in_order(map(batch, [1, 2, 3]), run, threads=2, batch_tokens=10))
+        list(run_in_order(map(text_of, [1, 2, 3]), run, threads=2, tokens_in_flight=10))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("spladerunner")]
 
 
 def test_closing_early_ends_the_threads() -> None:
-    results = run_in_order(map(batch, [1] * 100), named, threads=2, batch_tokens=10)
+    results = run_in_order(map(text_of, [1] * 100), named, threads=2, tokens_in_flight=10)
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("spladerunner")]

@@ -19,20 +19,20 @@ from tests.control_group import control_group
 from tests.small_model import SmallGraph
 
 
-def batch(ids: list[int]) -> TokenizedText:
+def text_of(ids: list[int]) -> TokenizedText:
     array = np.array([ids], dtype=np.int64)
-    return TokenizedText(array, np.ones_like(array), np.zeros_like(array), contents=len(ids))
+    return TokenizedText(array, np.ones_like(array), np.zeros_like(array), content_tokens=len(ids))
 
 
 @pytest.mark.parametrize("inputs", [("input_ids", "attention_mask"), ("input_ids", "attention_mask", "token_type_ids")])
 def test_feeds_the_inputs_that_the_graph_has(tmp_path: Path, inputs: tuple[str, ...]) -> None:
     graph = SmallGraph()
     session = Session(graph.save(tmp_path / "doc.onnx", inputs=inputs))
-    np.testing.assert_allclose(session.run(batch([2, 7, 9, 3]))[0], graph.logits([2, 7, 9, 3]), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(session.run(text_of([2, 7, 9, 3]))[0], graph.logits([2, 7, 9, 3]), rtol=1e-5, atol=1e-5)
     assert not session.pools_inside and session.vocabulary_size == graph.embedding.shape[0]
 
 
-def test_sees_that_a_graph_pools_inside(tmp_path: Path) -> None:
+def test_recognizes_a_graph_that_pools_inside(tmp_path: Path) -> None:
     assert Session(SmallGraph().save(tmp_path / "doc.onnx", pools_inside=True)).pools_inside
 
 
@@ -79,7 +79,7 @@ def test_a_processor_without_vnni_is_told_to_be_exact(tmp_path: Path) -> None:
     code = (
         "import json\n"
         "from spladerunner import Expander\n"
-        "from spladerunner.inference.session import products_saturate\n"
+        "from spladerunner.inference.arena import products_saturate\n"
         "expander = Expander(threads=1)\n"
         "print(json.dumps([products_saturate(), expander.expand('the nuclear reactor')[0]]))\n"
     )
@@ -100,7 +100,7 @@ def test_an_arena_that_the_program_has_made_before_serves_too(tmp_path: Path) ->
         "from spladerunner.inference.tokenizer import TokenizedText\n"
         "import numpy as np\n"
         f"session = Session({str(graph)!r})\n"
-        "for length in [40] + [4] * 300:\n"  # demand falls, and that arena is left alone
+        "for length in [40] + [4] * 300:\n"  # less memory is needed, and that arena is left alone
         "    ids = np.full((1, length), 5)\n"
         "    logits = session.run(TokenizedText(ids, np.ones_like(ids), np.zeros_like(ids), length))\n"
         "print(logits.shape[:2])\n"

@@ -32,21 +32,21 @@ def reference_ids(text: str, max_length: int) -> list[int]:
 
 
 def test_shapes_and_types(small: Tokenizer) -> None:
-    batch = small.encode("the cat sat", 16)
-    assert batch.ids.tolist() == [[CLS, *map(TOKENS.index, ["the", "cat", "sat"]), SEP]]
-    assert batch.mask.tolist() == [[1] * 5] and batch.type_ids.tolist() == [[0] * 5]
-    assert batch.ids.dtype == batch.mask.dtype == batch.type_ids.dtype == "int64"
-    assert batch.contents == 3
+    tokenized = small.encode("the cat sat", 16)
+    assert tokenized.ids.tolist() == [[CLS, *map(TOKENS.index, ["the", "cat", "sat"]), SEP]]
+    assert tokenized.mask.tolist() == [[1] * 5] and tokenized.type_ids.tolist() == [[0] * 5]
+    assert tokenized.ids.dtype == tokenized.mask.dtype == tokenized.type_ids.dtype == "int64"
+    assert tokenized.content_tokens == 3
 
 
 def test_truncation_keeps_the_closing_special_token(small: Tokenizer) -> None:
-    batch = small.encode("the cat sat on the mat", 5)
-    assert batch.ids.tolist() == [[CLS, *map(TOKENS.index, ["the", "cat", "sat"]), SEP]]
+    tokenized = small.encode("the cat sat on the mat", 5)
+    assert tokenized.ids.tolist() == [[CLS, *map(TOKENS.index, ["the", "cat", "sat"]), SEP]]
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t", "\0\x01", "\u200b"])
-def test_a_text_without_tokens_has_no_contents(small: Tokenizer, text: str) -> None:
-    assert small.encode(text, 16).contents == 0
+def test_a_text_without_tokens_has_no_content_tokens(small: Tokenizer, text: str) -> None:
+    assert small.encode(text, 16).content_tokens == 0
 
 
 pieces = st.sampled_from(
@@ -97,7 +97,7 @@ def test_spans_are_where_the_tokenizers_library_finds_the_tokens(small: Tokenize
     expected = list(zip(whole.offsets, whole.tokens, strict=True))[: max_length - 2]
     assert [(span.start, span.token) for span in spans] == [(start, token) for (start, _), token in expected]
     for span, ((_, end), token) in zip(spans, expected, strict=True):
-        assert span.end == end or (token == "[UNK]" and span.start < span.end < end)  # an endless word was cut
+        assert span.end == end or (token == "[UNK]" and span.start < span.end < end)  # a long word was cut
     assert read == (spans[-1].end if len(whole) > len(expected) else len(text))
 
 
@@ -141,8 +141,8 @@ from spladerunner.inference.tokenizer import Tokenizer
 small = Tokenizer(sys.argv[1])
 text = {text}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-batch = small.encode(text, 64)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, sys.getsizeof(text), batch.ids.shape[1])
+tokenized = small.encode(text, 64)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, sys.getsizeof(text), tokenized.ids.shape[1])
 """
     output = subprocess.check_output([sys.executable, "-c", code, tmp_path / "tokenizer.json"], text=True)
     kilobytes, size, length = map(int, output.split())

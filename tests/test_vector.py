@@ -36,7 +36,7 @@ def test_top_keeps_the_heaviest(vector: SparseVector, n: int) -> None:
 
 
 @given(vectors, weights)
-def test_prune_keeps_what_is_heavy_enough(vector: SparseVector, least: float) -> None:
+def test_prune_keeps_weights_of_at_least_the_limit(vector: SparseVector, least: float) -> None:
     kept = vector.prune(least)
     assert kept.indices.tolist() == [i for i, v in zip(vector.indices, vector.values, strict=True) if v >= least]
 
@@ -89,7 +89,7 @@ def test_pickles() -> None:
         ([1], [float("nan")], "finite"),
     ],
 )
-def test_what_is_no_vector_is_refused(indices: list[int], values: list[float], message: str) -> None:
+def test_an_invalid_vector_is_refused(indices: list[int], values: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SparseVector(indices, values)
 

@@ -55,5 +55,5 @@ def test_a_vector_comes_back_from_its_weights() -> None:
     vector = SparseVector([1, 2], [0.1, 2.0])
     assert vocabulary.vector(vocabulary.weights(vector)) == vector
     assert vocabulary.vector({}) == SparseVector([], [])
-    with pytest.raises(ValueError, match="'mud' is no token"):
+    with pytest.raises(ValueError, match="'mud' is not a token"):
         vocabulary.vector({"mud": 1.0})

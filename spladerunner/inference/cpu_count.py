@@ -1,7 +1,7 @@
-"""How many cores this process may use: of those that it may run on, as many as its CPU quota pays for.
+"""Counts the cores that this process may use, by its affinity and its CPU quota.
 
-A container with a quota sees all cores of its host. Threads for each of them would use the quota up within a part of
-every period and then all stand still (huggingface/text-embeddings-inference#170).
+A container with a quota sees all cores of its host. With a thread for each of them, the quota of a period is used up
+early, and all threads wait for the next (huggingface/text-embeddings-inference#170).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _MOUNTED = Path("/sys/fs/cgroup")
 
 
 def available_cores() -> int:
-    """The cores that this process may use, at least one; a part of a core counts as one."""
+    """The number of cores that this process may use, at least 1; a fraction of a core counts as one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(cores, cpu_quota())))
 
 
 def cpu_quota(membership: Path = _MEMBERSHIP, mounted: Path = _MOUNTED) -> float:
-    """The cores' worth of time that Linux control groups grant this process, infinite where they set no limit.
+    """Time that Linux control groups grant this process, in cores; infinite without a limit.
 
-    The limit of a group holds for all groups below it, so the least on the way up counts. Within a container the way
-    may begin above what is mounted there; then the mounted group itself is the process's own.
+    The limit of a group applies to all groups below it, so the lowest on the path to the root counts. In a container
+    the path may begin above the mounted group, which then is the process's.
     (Linux: Documentation/admin-guide/cgroup-v2.rst, cpu.max; Documentation/scheduler/sched-bwc.rst, cpu.cfs_quota_us.)
     """
     try:

@@ -1,7 +1,8 @@
-"""Endless words and endless white space, shortened so that BERT's tokenizer still gives the same tokens.
+"""Collapses very long words and white space, without a change to the tokens of BERT's tokenizer.
 
-To BERT's tokenizer a word of more than a hundred characters is [UNK], however it goes on, and any white space is as
-good as one space. A text that begins with megabytes of either need not be tokenized whole to know its first tokens.
+BERT's tokenizer turns a word of more than a hundred characters into [UNK], whatever they are, and white space of any
+length separates words as one space does. So the first tokens of a text that begins with megabytes of either are known
+without tokenizing all of it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from collections.abc import Iterable
 import tokenizers
 
 KEPT = 256
-"""Characters kept of an endless word."""
+"""Characters kept of a long run."""
 
 _IDEOGRAPHS = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
-"""Each is a word of its own."""
+"""Ranges of characters that BERT's tokenizer separates into words of one character."""
 
 
 def can_collapse(tokenizer: tokenizers.Tokenizer, added_tokens: Iterable[str]) -> bool:
-    """Whether the tokenizer works as BERT's does, and no added token can hide within a word."""
+    """True if the tokenizer works as BERT's does, and no added token can be part of a word."""
     normalizer, model = tokenizer.normalizer, tokenizer.model
     return (
         isinstance(model, tokenizers.models.WordPiece)
@@ -34,23 +35,27 @@ def can_collapse(tokenizer: tokenizers.Tokenizer, added_tokens: Iterable[str]) -
 
 
 def collapse_long_runs(text: str) -> str:
-    """The text with each word of over KEPT characters cut to that, and long white space made one space."""
+    """Cuts words of more than KEPT characters to KEPT, and long white space to one space.
+
+    >>> len(collapse_long_runs("a" * 1_000_000))
+    256
+    """
     kinds: dict[str, list[str]] = {"": [], "letter": [], "mark": [], "space": [], "removed": []}
     for character in set(text):
         kinds[_kind(character)].append(re.escape(character))
     letter, mark, space, removed = ("".join(kinds[kind]) for kind in ("letter", "mark", "space", "removed"))
     if space:
-        # What BERT removes may stand among white space, and alone it is nothing.
+        # White space may contain characters that BERT removes; a run of these alone disappears.
         text = re.sub(
             f"[{space}{removed}]{{{KEPT},}}", lambda run: " " if re.search(f"[{space}]", run[0]) else "", text
         )
     elif removed:
         text = re.sub(f"[{removed}]{{{KEPT},}}", "", text)
     if mark:
-        # Stripped, they are nothing; kept, so many are an endless word.
+        # BERT strips marks, or keeps them: then a run of them is a long word.
         text = re.sub(f"([{mark}]{{{KEPT}}})[{mark}]+", r"\1", text)
     if letter:
-        # Marks and what is removed may vanish, so letters alone are counted.
+        # BERT may remove marks and control characters, so only letters are counted.
         within = f"[{mark}{removed}]*" if mark or removed else ""
         more = f"[{letter}{mark}{removed}]"
         text = re.sub(f"(?<!{more})((?:{within}[{letter}]){{{KEPT}}}){more}*", r"\1", text)
@@ -58,16 +63,16 @@ def collapse_long_runs(text: str) -> str:
 
 
 def origins(beginning: str, text: str) -> list[int]:
-    """Where in the text each character stands of a beginning of collapse_long_runs(text).
+    """Positions in the text of the characters of `beginning`, which collapse_long_runs(text) begins with.
 
-    What was collapsed out never holds the character that follows it, so each is the next of its like.
+    A collapsed run never contains the character that follows it, so each is the next occurrence of that character.
     """
     places, at = [], -1
     white = re.compile(
         "[" + "".join(re.escape(character) for character in set(text) if _kind(character) == "space") + " ]"
     )
     for character in beginning:
-        if character == " ":  # it may stand for white space of any kind
+        if character == " ":  # a run of any white space became one space
             found = white.search(text, at + 1)
             at = found.start() if found else len(text)
         else:
@@ -77,7 +82,7 @@ def origins(beginning: str, text: str) -> list[int]:
 
 
 def _kind(character: str) -> str:
-    """What BERT's tokenizer makes of a character; "" for what stands alone, and for what is not sure."""
+    """Class of a character in BERT's tokenizer; "" if it is a word by itself, or its class is not certain."""
     category = unicodedata.category(character)
     if character in "\t\n\r" or category[0] == "Z":
         return "space"

@@ -1,11 +1,11 @@
-"""Logits to weights, in NumPy alone.
+"""Turns logits into weights, with NumPy.
 
-The formula is that of SPLADE-max (Formal et al., "SPLADE v2", 2021, equation 6), with the maximum taken first:
+The formula is SPLADE-max (Formal et al., "SPLADE v2", 2021, equation 6), with the maximum taken first:
 
     weight_v = max_i log(1 + relu(logit_iv)) = log(1 + relu(max_i logit_iv))
 
-log1p and relu never decrease, so both sides are the same number. The right one activates at most (B, V) numbers
-instead of (B, L, V); and as relu leaves most of a vocabulary at zero, only the positive ones are activated.
+log1p and relu never decrease, so the two are equal. The second activates at most (B, V) numbers instead of (B, L, V),
+and only the positive ones, as relu makes most of a vocabulary zero.
 """
 
 from __future__ import annotations
@@ -29,18 +29,21 @@ ACTIVATIONS: dict[str, Activation] = {
     "log1p_relu": np.log1p,
     "log1p_log1p_relu": _doubled,
 }
-"""By the name in a manifest: what makes a weight of a positive logit. The doubled logarithm is that of OpenSearch's v3
-models (Shen et al., 2025, arXiv 2504.14839)."""
+"""Functions from a positive logit to a weight, by their name in a manifest. OpenSearch's v3 models take the logarithm
+twice (Shen et al., 2025, arXiv 2504.14839)."""
 
 POOLINGS = ("max", "sum")
-"""By the name in a manifest: how the tokens of a text come together. The sum is that of SPLADE's first version."""
+"""Names in a manifest of the ways to pool the tokens of a text. The first version of SPLADE took the sum."""
 
 
 def max_pool(logits: NDArray[np.floating], mask: NDArray[np.integer]) -> NDArray[np.float32]:
     """The largest logit of each vocabulary entry over the unmasked positions.
 
-    logits: (B, L, V), of any float type. mask: (B, L), 0 where a position is padding.
-    Returns (B, V) float32; a row whose positions are all masked is -inf. Allocates nothing of size (B, L, V).
+    logits: (B, L, V), of any float type. mask: (B, L), 0 at padding.
+    Returns (B, V) float32; a row of padding alone is -inf. Allocates nothing of size (B, L, V).
+
+    >>> max_pool(np.array([[[1.0, -2.0], [0.5, 3.0]]]), np.array([[1, 1]]))
+    array([[1., 3.]], dtype=float32)
     """
     if mask.size and mask.all():
         largest: NDArray[np.float32] = logits.max(axis=1).astype(np.float32, copy=False)
@@ -53,9 +56,9 @@ def max_pool(logits: NDArray[np.floating], mask: NDArray[np.integer]) -> NDArray
 
 
 def sum_pool(logits: NDArray[np.floating], mask: NDArray[np.integer], activation: Activation) -> NDArray[np.float32]:
-    """The sum over the unmasked positions of the activated positive logits (Formal et al., "SPLADE", 2021, equation 4).
+    """The sum of the activated positive logits over the unmasked positions (Formal et al., "SPLADE", 2021, equation 4).
 
-    Shapes and types are those of max_pool; nothing of size (B, L, V) is allocated here either.
+    Shapes and types are those of max_pool. Allocates nothing of size (B, L, V).
     """
     pooled = np.zeros((logits.shape[0], logits.shape[2]), dtype=np.float32)
     for row, positions, unmasked in zip(pooled, logits, mask, strict=True):
@@ -70,12 +73,12 @@ def sparsify(
     """The positive weights of one text.
 
     pooled: (V,) float32, from max_pool, or from a graph that pools inside.
-    carries_weight: (V,) bool, False for entries that never do, as special tokens.
-    activation: applied to the positive entries; None where that was done before.
-    Raises ValueError where a number is NaN or a weight infinite: leaving it out would hide a broken graph.
+    carries_weight: (V,) bool, False for special tokens.
+    activation: applied to the positive entries; None if they are weights already.
+    Raises ValueError if a number is NaN or a weight infinite: to skip it would hide a defective graph.
     """
     if np.isnan(pooled).any():
-        raise ValueError("the model's graph gave a value that is not a number (NaN)")
+        raise ValueError("the output of the graph contains NaN")
     indices = np.flatnonzero((pooled > 0) & carries_weight)
     values = pooled[indices]
     return SparseVector(indices, activation(values) if activation else values)

@@ -1,8 +1,8 @@
-"""Which texts run together, and their results back in order.
+"""Runs several texts at a time, and returns their vectors in order.
 
-Each text runs alone in the graph, unpadded, and several run side by side on threads. That is what makes a text's
-vector independent of its neighbours: a quantized graph scales its activations over all that is in one run. It is
-also the fastest way on CPUs ("How it is built" in the README has the measurements).
+Each text runs alone in the graph, unpadded, on one thread. So a text's vector does not depend on other texts: a
+quantized graph scales its activations over everything in a run. On CPUs this is also the fastest schedule
+(benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ if TYPE_CHECKING:
 
 
 def run_in_order(
-    batches: Iterable[TokenizedText],
+    texts: Iterable[TokenizedText],
     run: Callable[[TokenizedText], SparseVector],
     *,
     threads: int,
-    batch_tokens: int,
+    tokens_in_flight: int,
 ) -> Iterator[SparseVector]:
-    """run(batch) for each batch, in the order of the batches, on up to `threads` threads.
+    """Yields run(text) for each text, in the order of the texts, from up to `threads` threads.
 
-    At most batch_tokens tokens are under way at once, a batch of more alone. Batches are taken from the iterable
-    only as there is room for them. Closing the iterator ends the threads.
+    At most tokens_in_flight tokens are running or waiting for their turn to be yielded; a text of more runs alone.
+    Texts are taken from the iterable only within that limit. Closing the iterator ends the threads.
     """
     if threads == 1:
-        yield from map(run, batches)
+        yield from map(run, texts)
         return
-    from concurrent.futures import ThreadPoolExecutor  # a lone text starts sooner without
+    from concurrent.futures import ThreadPoolExecutor  # one text starts faster without
 
-    under_way: deque[tuple[int, Future[SparseVector]]] = deque()
+    in_flight: deque[tuple[int, Future[SparseVector]]] = deque()
 
     def take() -> SparseVector:
-        return under_way.popleft()[1].result()
+        return in_flight.popleft()[1].result()
 
     executor = ThreadPoolExecutor(threads, thread_name_prefix="spladerunner")
     try:
-        source = iter(batches)
+        source = iter(texts)
         while True:
-            while under_way and under_way[0][1].done():
+            while in_flight and in_flight[0][1].done():
                 yield take()
             try:
-                batch = next(source, None)
+                text = next(source, None)
             except Exception:
-                while under_way:  # what came before the error is not lost
+                while in_flight:  # the texts before the error still get their vectors
                     yield take()
                 raise
-            if batch is None:
+            if text is None:
                 break
-            while under_way and sum(size for size, _ in under_way) + batch.ids.size > batch_tokens:
+            while in_flight and sum(size for size, _ in in_flight) + text.ids.size > tokens_in_flight:
                 yield take()
-            under_way.append((batch.ids.size, executor.submit(run, batch)))
-        while under_way:
+            in_flight.append((text.ids.size, executor.submit(run, text)))
+        while in_flight:
             yield take()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)

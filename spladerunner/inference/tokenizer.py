@@ -1,4 +1,4 @@
-"""Texts to token ids, with the model's own tokenizer.json."""
+"""Turns texts into token ids, with the model's tokenizer.json."""
 
 from __future__ import annotations
 
@@ -12,30 +12,36 @@ from numpy.typing import NDArray
 
 from spladerunner.errors import ModelFilesError
 from spladerunner.inference.long_runs import can_collapse, collapse_long_runs, origins
+from spladerunner.log import debug
 from spladerunner.vocabulary import Vocabulary
 
 CHARACTERS_PER_TOKEN = 8
-"""A long text is first read up to this many characters for each token wanted; prose has five or six."""
+"""Characters of a long text tokenized at first, for each token wanted. Prose has five or six a token."""
 
 LEAST_TOKENS = 256
-"""The first reading is for no fewer tokens than this: below it, reading less gains nothing."""
+"""Tokens that the first attempt provides for, at least: reading less would not be faster."""
 
 
 class TokenizedText(NamedTuple):
-    """Texts as the model reads them.
+    """A text as the model reads it.
 
-    ids, mask, type_ids: (B, L) int64; mask is 1 on tokens, 0 on padding. contents: how many of the tokens are the
-    text's own, special ones left out, summed over the batch.
+    ids, mask, type_ids: (1, L) int64; mask is all ones. content_tokens: number of tokens without special ones.
     """
 
     ids: NDArray[np.int64]
     mask: NDArray[np.int64]
     type_ids: NDArray[np.int64]
-    contents: int
+    content_tokens: int
 
 
 class Span(NamedTuple):
-    """Where a token stands in a text: text[start:end]. Pieces of one character stand at the same place."""
+    """Position of a token in a text: text[start:end]. Tokens that are parts of one character have the same span.
+
+    >>> from spladerunner import Expander
+    >>> text = "nuclear reactors"
+    >>> [text[span.start : span.end] for span in Expander().explain("atomic bomb", text).spans]
+    ['nuclear', 'reactors']
+    """
 
     start: int
     end: int
@@ -45,7 +51,7 @@ class Span(NamedTuple):
 class Tokenizer:
     """A tokenizer.json, read once and shared by threads.
 
-    Raises ModelFilesError where the file is missing or unreadable.
+    path: of the file. Raises ModelFilesError if it is missing or not valid.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -53,9 +59,9 @@ class Tokenizer:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises the bare Exception type
             raise ModelFilesError(
-                f"{path} cannot be read as a tokenizer: {error}. Fetch or export the model again."
+                f"{path} cannot be read as a tokenizer: {error}. Fetch or export the model again.", path=path
             ) from error
-        # Both would be state that roles of different lengths share; the length is a matter of each call.
+        # The tokenizer is shared by roles of different lengths, so the length is a parameter of each call.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         added = self._tokenizer.get_added_tokens_decoder()
@@ -67,50 +73,57 @@ class Tokenizer:
         self.special_tokens_added: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         self._longest_added = max((len(token.content) for token in added.values()), default=0)
         self._can_collapse = can_collapse(self._tokenizer, [token.content for token in added.values()])
+        debug(
+            __name__,
+            "read %s: %d tokens, long runs in texts are %s",
+            path,
+            len(self.vocabulary),
+            "collapsed" if self._can_collapse else "read in full, as the tokenizer is not BERT's",
+        )
 
     def encode(self, text: str, max_length: int) -> TokenizedText:
-        """One text as a batch of one row, cut at max_length tokens.
+        """The tokens of a text, cut at max_length tokens.
 
-        The special tokens count towards max_length and are always kept: what is cut is the text. The ids are those
-        of the whole text, cut, though of a long one only the beginning is read.
+        Special tokens count towards max_length and are always kept. Only the beginning of a long text is read; the ids
+        are those of the complete text, cut.
         """
-        contents = max_length - self.special_tokens_added
-        encoding, _ = self._encode_beginning(_without_surrogates(text), contents)
-        encoding.truncate(contents)
-        count = len(encoding)
+        wanted = max_length - self.special_tokens_added
+        encoding, _ = self._encode_beginning(_without_surrogates(text), wanted)
+        encoding.truncate(wanted)
+        content_tokens = len(encoding)
         encoding = self._tokenizer.post_process(encoding)
         return TokenizedText(
             ids=np.array([encoding.ids], dtype=np.int64),
             mask=np.array([encoding.attention_mask], dtype=np.int64),
             type_ids=np.array([encoding.type_ids], dtype=np.int64),
-            contents=count,
+            content_tokens=content_tokens,
         )
 
     def spans(self, text: str, max_length: int) -> tuple[tuple[Span, ...], int]:
-        """Where the tokens that encode gives stand in the text, in order, special ones left out.
+        """Spans of the tokens that encode returns, in order, without special tokens; and the number of characters read.
 
-        And how many of the text's characters are read: all of them, unless the text is cut.
+        All characters of the text are read, unless it is cut.
         """
-        contents = max_length - self.special_tokens_added
-        whole = _without_surrogates(text)
-        encoding, seen = self._encode_beginning(whole, contents)
-        cut = len(encoding) > contents
-        encoding.truncate(contents)
+        wanted = max_length - self.special_tokens_added
+        joined = _without_surrogates(text)
+        encoding, encoded = self._encode_beginning(joined, wanted)
+        cut = len(encoding) > wanted
+        encoding.truncate(wanted)
         last = max((end for _, end in encoding.offsets), default=0)
-        collapsed = not whole.startswith(seen[:last])
-        in_whole: Sequence[int] = origins(seen[:last], whole) if collapsed else range(last)
-        in_text: Sequence[int] = range(len(text) + 1) if len(whole) == len(text) else _unpaired(whole, text)
+        collapsed = not joined.startswith(encoded[:last])
+        in_joined: Sequence[int] = origins(encoded[:last], joined) if collapsed else range(last)
+        in_text: Sequence[int] = range(len(text) + 1) if len(joined) == len(text) else _unpaired(joined, text)
         spans = tuple(
-            Span(in_text[in_whole[start]], in_text[in_whole[end - 1] + 1], self.vocabulary.tokens[token])
+            Span(in_text[in_joined[start]], in_text[in_joined[end - 1] + 1], self.vocabulary.tokens[token])
             for (start, end), token in zip(encoding.offsets, encoding.ids, strict=True)
             if end > start
         )
         return spans, max((span.end for span in spans), default=0) if cut else len(text)
 
     def _encode_beginning(self, text: str, wanted: int) -> tuple[tokenizers.Encoding, str]:
-        """An encoding, without special tokens, whose first `wanted` tokens are those of the whole text.
+        """An encoding without special tokens, whose first `wanted` tokens are those of the complete text.
 
-        And the text that its offsets are in: this one or, where that was endless, the collapsed one.
+        Also returns the text that its offsets refer to: the given one, or the same with its long runs collapsed.
         """
         size = CHARACTERS_PER_TOKEN * max(wanted, LEAST_TOKENS)
         collapsed = not self._can_collapse
@@ -125,9 +138,9 @@ class Tokenizer:
         return self._tokenizer.encode(text, add_special_tokens=False), text
 
     def _settled(self, beginning: tokenizers.Encoding, size: int) -> int:
-        """How many leading tokens of a text's first `size` characters the rest of the text cannot change.
+        """Number of leading tokens of a text's first `size` characters that the rest of the text cannot change.
 
-        What is cut in two at the end is a word, the white space before it, or the spelling of an added token.
+        The cut may go through a word, the white space before it, or the spelling of an added token.
         """
         words = beginning.word_ids
         offsets = beginning.offsets
@@ -142,9 +155,9 @@ class Tokenizer:
 
 
 def _tokens(tokenizer: tokenizers.Tokenizer) -> list[str]:
-    """The token at each position, "" where there is none."""
+    """The token at each position, "" at a gap."""
     tokens = list(map(tokenizer.id_to_token, range(tokenizer.get_vocab_size())))
-    if None in tokens:  # there are gaps, and positions beyond the number of tokens
+    if None in tokens:  # the positions have gaps, and go beyond the number of tokens
         position_of = tokenizer.get_vocab()
         tokens = [""] * (max(position_of.values()) + 1)
         for token, position in position_of.items():
@@ -153,20 +166,20 @@ def _tokens(tokenizer: tokenizers.Tokenizer) -> list[str]:
 
 
 def _state(part: object) -> bytes:
-    """A part of a tokenizer as tokenizers writes it, in JSON; nothing where the tokenizer has no such part."""
+    """A part of a tokenizer in the tokenizers library's JSON; empty if the tokenizer has no such part."""
     state: bytes = b"" if part is None else part.__getstate__()  # type: ignore[attr-defined]
     return state
 
 
 def _without_surrogates(text: str) -> str:
-    """The text with surrogate pairs joined, and each surrogate that has no partner replaced by U+FFFD."""
+    """The text with surrogate pairs joined, and lone surrogates replaced by U+FFFD."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _unpaired(joined: str, text: str) -> list[int]:
-    """Where in the text each character of its joined form begins."""
+    """Position in the text of each character of its joined form, and of its end."""
     starts, at = [], 0
     for character in joined:
         starts.append(at)

@@ -1,12 +1,11 @@
-"""From a name to a folder: the embedded pair, a folder as it is, or a repository on the Hub.
+"""Finds the folder of a model: the embedded pair, a local folder, or a repository on the Hub.
 
-The only import of huggingface_hub, and only where something may come from there. Files lie in huggingface_hub's own
-cache, which writes each whole and lets two processes download at once. What is cached is used without asking the Hub.
+The only import of huggingface_hub, and only if a model may come from the Hub. Its cache holds the files; it writes each
+atomically, and lets two processes download at once. A cached model is used without asking the Hub.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +14,15 @@ from os import PathLike
 from pathlib import Path
 
 from spladerunner.errors import DownloadError, ModelFilesError, SpladeRunnerError, UnknownModelError
+from spladerunner.log import debug
 from spladerunner.model.bundle import TOKENIZER, choose_graph
-from spladerunner.model.manifest import MANIFEST
+from spladerunner.model.manifest import MANIFEST, Manifest
 from spladerunner.model.registry import EMBEDDED, close_names, embedded_folder, find_model
 from spladerunner.model.sentence_transformers import MODULES, POOLING_FILES
 
 _REPOSITORY = re.compile(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+")
 _TRIES = 3
-_BESIDE_A_GRAPH = (
+_CONFIGURATIONS = (
     TOKENIZER,
     "tokenizer_config.json",
     "config.json",
@@ -33,14 +33,17 @@ _BESIDE_A_GRAPH = (
 
 
 def fetch(model: str | PathLike[str], *, revision: str | None = None, update: bool = False) -> Path:
-    """The folder of a model: downloaded, if it is on the Hub and was not before.
+    """Returns the folder of a model; downloads it first if it is on the Hub and not cached.
 
-    model: as Expander takes it. revision: a branch, tag or commit on the Hub, the default branch unless given.
-    update: ask the Hub whether the revision has moved, and download what has changed.
+    model: as for Expander. revision: branch, tag or commit on the Hub, the default branch by default.
+    update: ask the Hub if the revision has moved, and download changed files.
 
-    Raises UnknownModelError where there is neither such a folder nor such a model, with the close matches or with the
-    command that makes the model; DownloadError where the Hub has it and it cannot be had from there now;
-    ModelFilesError where the repository holds no graph.
+    Raises UnknownModelError if no folder or model has the name, with close matches, or with the command that makes the
+    model; DownloadError if the Hub has the model and it cannot be downloaded; ModelFilesError if the repository has no
+    graph.
+
+    >>> fetch("tiny-en").name
+    'tiny-en'
     """
     name = str(model)
     if name == EMBEDDED:
@@ -48,22 +51,27 @@ def fetch(model: str | PathLike[str], *, revision: str | None = None, update: bo
     try:
         if Path(model).is_dir():
             return Path(model)
-    except (OSError, ValueError) as error:  # too long, or not to be looked at
-        raise UnknownModelError(f"{name[:200]!r} cannot be looked up as a folder: {error}.") from error
+    except (OSError, ValueError) as error:  # a name too long, a folder that cannot be read
+        raise UnknownModelError(f"{name[:200]!r} cannot be looked up as a folder: {error}.", name=name) from error
     spec = find_model(name)
     if spec and spec.onnx is None:
         raise UnknownModelError(
             f"{name} is not on this machine, and no graph of it is on the Hub. Make a bundle, and give its folder: "
-            f"{spec.export_command}"
+            f"{spec.export_command}",
+            name=name,
         )
     repository = spec.onnx if spec and spec.onnx else name
     if not _REPOSITORY.fullmatch(repository):
-        close = close_names(name)
-        hint = f" Close to it: {', '.join(close)}." if close else ""
+        matches, hint = _close(name)
         raise UnknownModelError(
-            f"There is no folder {name!r} and no known model of that name.{hint} `spladerunner models` lists them."
+            f"There is no folder {name!r} and no known model of that name.{hint} `spladerunner models` lists them.",
+            name=name,
+            matches=matches,
         )
-    return (None if update else _cached(repository, revision)) or _download_model(repository, revision)
+    cached = None if update else _cached(repository, revision)
+    if cached:
+        debug(__name__, "%s: cached in %s", repository, cached)
+    return cached or _download_model(repository, revision)
 
 
 def split_revision(text: str) -> tuple[str, str | None]:
@@ -84,10 +92,10 @@ def split_revision(text: str) -> tuple[str, str | None]:
 
 
 def download(repository: str, revision: str | None, wanted: Sequence[str]) -> tuple[Path, str, list[str]]:
-    """The files of a repository that match one of the wanted patterns.
+    """Downloads the files of a repository that match one of the patterns.
 
-    Returns the folder that holds them, the commit they are of, and the names of all files in the repository.
-    Raises UnknownModelError where there is no such repository for this user, DownloadError where it cannot be had.
+    Returns their folder, their commit, and the names of all files in the repository.
+    Raises UnknownModelError if this user may read no such repository, DownloadError if the download fails.
     """
     names, commit = _list_files(repository, revision)
     return _snapshot(repository, commit, _matching(names, wanted)), commit, names
@@ -101,23 +109,25 @@ def _download_model(repository: str, revision: str | None) -> Path:
         graph = choose_graph(names)
         if graph is None or TOKENIZER not in names:
             raise ModelFilesError(
-                f"{repository} on the Hub holds no graph to run: neither {MANIFEST}, nor {TOKENIZER} with model.onnx "
-                f"or onnx/model*.onnx. Make a bundle of it: spladerunner export --doc {repository} -o FOLDER"
+                f"{repository} on the Hub has no graph to run: neither {MANIFEST}, nor {TOKENIZER} with model.onnx "
+                f"or onnx/model*.onnx. Make a bundle of it: spladerunner export --doc {repository} -o FOLDER",
+                found=names,
             )
         last, others = (
             graph,
-            [*_matching(names, _BESIDE_A_GRAPH), *_matching(names, [f"{graph}_data", f"{graph}.data"])],
+            [*_matching(names, _CONFIGURATIONS), *_matching(names, [f"{graph}_data", f"{graph}.data"])],
         )
-    # What makes the folder a model comes last: where it is, the rest is.
+    debug(__name__, "%s: downloading %s and %s of commit %s", repository, others, last, commit)
+    # The file that marks a folder as a model comes last: if it is cached, all others are.
     _snapshot(repository, commit, others)
     folder = _snapshot(repository, commit, [last])
     if _remember(repository, revision, last) != folder / last:
-        return _download_model(repository, revision)  # the revision has moved meanwhile
+        return _download_model(repository, revision)  # the revision has moved in the meantime
     return folder
 
 
 def _cached(repository: str, revision: str | None) -> Path | None:
-    """The folder of a model that was downloaded whole, or None."""
+    """The folder of a model that is completely cached, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     manifest = try_to_load_from_cache(repository, MANIFEST, revision=revision)
@@ -132,7 +142,7 @@ def _cached(repository: str, revision: str | None) -> Path | None:
 
 
 def _list_files(repository: str, revision: str | None) -> tuple[list[str], str]:
-    """The names of a repository's files, and the commit that the revision is now."""
+    """The names of a repository's files, and the commit of the revision."""
     from huggingface_hub import HfApi
 
     with _explained(repository, revision):
@@ -148,14 +158,14 @@ def _snapshot(repository: str, commit: str, names: Iterable[str]) -> Path:
             with _explained(repository, commit):
                 return Path(snapshot_download(repository, revision=commit, allow_patterns=list(names)))
         except DownloadError as error:
-            # Some generations of huggingface_hub give up where a connection breaks in the middle of a file.
+            # Some versions of huggingface_hub give up if a connection breaks in the middle of a file.
             if not tries_left or isinstance(error.__cause__, errors.HfHubHTTPError):
                 raise
     raise AssertionError("unreachable: the last try returns or raises")
 
 
 def _remember(repository: str, revision: str | None, name: str) -> Path:
-    """Has huggingface_hub note in its cache which commit the revision is, and returns the file, there already."""
+    """Lets huggingface_hub record the commit of the revision in its cache; returns the cached file."""
     from huggingface_hub import hf_hub_download
 
     with _explained(repository, revision):
@@ -163,55 +173,67 @@ def _remember(repository: str, revision: str | None, name: str) -> Path:
 
 
 def _files_of_manifest(repository: str, commit: str) -> list[str]:
+    """Downloads the manifest outside the cache, where it would mark an incomplete model as complete."""
     import tempfile  # only for a download
 
     from huggingface_hub import hf_hub_download
 
     with tempfile.TemporaryDirectory() as scratch, _explained(repository, commit):
         path = hf_hub_download(repository, MANIFEST, revision=commit, local_dir=scratch)
-        try:
-            files = json.loads(Path(path).read_text(encoding="utf-8"))["files"]
-            return [str(name) for name in files]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ModelFilesError(
-                f"{repository} on the Hub has a {MANIFEST} that is none of ours: {error!r}."
-            ) from error
+        return list(Manifest.read(Path(path), origin=f"{repository}/{MANIFEST}").files)
 
 
 def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
 
 
+def _close(name: str) -> tuple[list[str], str]:
+    """Known names similar to an unknown one, and a sentence with them, empty if there are none."""
+    matches = close_names(name)
+    return matches, f" Close to it: {', '.join(matches)}." if matches else ""
+
+
 @contextmanager
 def _explained(repository: str, revision: str | None) -> Iterator[None]:
-    """Turns what huggingface_hub and the network raise into errors that say what to do."""
+    """Turns exceptions of huggingface_hub and the network into errors that say what to do."""
     from huggingface_hub import errors
 
     login = "`hf auth login`, or set HF_TOKEN"
-    close = [name for name in close_names(repository) if name != repository]
-    hint = f" Close to it: {', '.join(close)}." if close else ""
+    matches, hint = _close(repository)
     try:
         yield
     except SpladeRunnerError:
         raise
     except errors.GatedRepoError as error:
-        raise DownloadError(f"{repository} is gated: ask for access on its page on the Hub, then {login}.") from error
+        raise DownloadError(
+            f"{repository} is gated: ask for access on its page on the Hub, then {login}.",
+            name=repository,
+            revision=revision,
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise UnknownModelError(
             f"There is no folder {repository!r}, and the Hub has no repository of that name that you may read.{hint} "
-            f"If it is private: {login}."
+            f"If it is private: {login}.",
+            name=repository,
+            matches=matches,
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise DownloadError(f"{repository} on the Hub has no revision {revision!r}.") from error
+        raise DownloadError(
+            f"{repository} on the Hub has no revision {revision!r}.", name=repository, revision=revision
+        ) from error
     except errors.OfflineModeIsEnabled as error:
         raise DownloadError(
-            f"{repository} is not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub. Where the network is "
-            f"allowed, run: spladerunner fetch {repository}"
+            f"{repository} is not in the cache, and HF_HUB_OFFLINE forbids asking the Hub. With a network, run: "
+            f"spladerunner fetch {repository}",
+            name=repository,
+            revision=revision,
         ) from error
-    except Exception as error:  # the network's errors are of another library in each generation of huggingface_hub
+    except Exception as error:  # huggingface_hub's versions use different network libraries, with their own errors
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk, not the Hub
         raise DownloadError(
             f"There is no folder {repository!r}, and it could not be downloaded from the Hub: {type(error).__name__}: "
-            f"{error}. What has arrived is kept; try again.{hint}"
+            f"{error}. Files that arrived are kept; try again.{hint}",
+            name=repository,
+            revision=revision,
         ) from error

@@ -1,22 +1,52 @@
-"""SHA-256 of texts and files, as hex."""
+"""SHA-256 of texts and files, and their check while a model is opened."""
 
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 _CHUNK = 1 << 20
 
 
 def digest_of_text(text: str) -> str:
-    """Over its UTF-8."""
+    """SHA-256 of the text in UTF-8, as hex."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def digest_of_file(path: Path) -> str:
-    """Over its bytes. Raises OSError where it cannot be read."""
+    """SHA-256 of the file, as hex. Raises OSError if it cannot be read."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+class BackgroundCheck:
+    """Context manager that calls `check` on another thread, and at its end raises what that raised.
+
+    So files are hashed while they are opened. The check's error replaces one raised within the context: it tells more
+    about a damaged file than the library that failed to open it. concurrent.futures would do the same, but takes as
+    long to import as a small model takes to open.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="spladerunner-check")
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+        if self._error:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._check()
+        except BaseException as error:
+            self._error = error

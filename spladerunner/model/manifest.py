@@ -1,16 +1,17 @@
 """The manifest of a bundle as a type: reads, checks and writes manifest.json.
 
-manifest.schema.json describes the same file for other programs. Fields that neither knows are ignored, so that a later
-version may add some. Schema 1, of spladerunner 0.2, is read too.
+manifest.schema.json describes the same file for other programs. Unknown fields are ignored, so that a later version may
+add some. Schema 1, written by spladerunner 0.2, is read too.
 """
 
-from __future__ import annotations
-
+# Annotations are not postponed here: fields then hold their types, which would take milliseconds to evaluate from text.
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
 
 from spladerunner.atomic_file import write_atomically
 from spladerunner.errors import ModelFilesError
@@ -24,7 +25,7 @@ RoleName = Literal["doc", "query"]
 ROLES: tuple[RoleName, ...] = get_args(RoleName)
 
 _REPAIR = "Fetch or export the bundle again."
-_T = TypeVar("_T")
+_TYPE_NAMES = {dict: "an object", list: "an array", str: "a string", int: "an integer", float: "a number"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class FileRecord:
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> FileRecord:
+    def of(cls, path: Path) -> "FileRecord":
         """Measures a file. Raises OSError if it cannot be read."""
         return cls(path.stat().st_size, digest_of_file(path))
 
@@ -52,18 +53,24 @@ class CheckpointRecord:
 class GraphRole:
     """A role served by a graph.
 
-    graph: its file name. max_length: tokens read of a text, special ones included. positions: the most tokens that the
-    model accepts, None if it sets no limit. external_data: the files of weights that the graph reads.
+    graph: its file name. max_length: tokens read of a text, special ones included. pooling, activation: names in
+    POOLINGS and ACTIVATIONS. positions: the most tokens that the model accepts, None if it sets no limit.
+    external_data: the files of weights that the graph reads. quantization: of its weights, in words.
     """
 
     graph: str
-    max_length: int = field(compare=False)  # two roles may read different lengths with one graph
-    pooling: str = "max"
-    activation: str = "log1p_relu"
-    positions: int | None = field(default=None, compare=False)
+    max_length: int
+    pooling: str
+    activation: str
+    positions: int | None = None
     external_data: tuple[str, ...] = ()
-    quantization: str | None = field(default=None, compare=False)
-    checkpoint: CheckpointRecord | None = field(default=None, compare=False)
+    quantization: str | None = None
+    checkpoint: CheckpointRecord | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that serve the role."""
+        return self.graph, *self.external_data
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,13 @@ class TokenWeightsRole:
     """A role served without a model: token_weights is a NumPy file of (V,) float32, a weight for each token."""
 
     token_weights: str
-    max_length: int = field(compare=False)
-    checkpoint: CheckpointRecord | None = field(default=None, compare=False)
+    max_length: int
+    checkpoint: CheckpointRecord | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file that serves the role."""
+        return (self.token_weights,)
 
 
 Role = GraphRole | TokenWeightsRole
@@ -142,8 +154,8 @@ class MadeBy:
 class Manifest:
     """Content of manifest.json.
 
-    license: of the weights, as an SPDX identifier. weight_type: "int8", "float16" or "float32". files: every other file
-    of the bundle, by name.
+    license: of the weights, as an SPDX identifier. weight_type: "int8", "float16" or "float32". vocabulary: of
+    tokenizer.json. roles: both of them. files: every other file of the bundle, by name.
     """
 
     name: str
@@ -156,38 +168,35 @@ class Manifest:
     made_by: MadeBy | None = None
 
     @classmethod
-    def read(cls, path: Path) -> Manifest:
-        """Reads a manifest of schema 1 or 2. Raises ModelFilesError with the field that is missing or wrong."""
+    def read(cls, path: Path, origin: str | PathLike[str] | None = None) -> "Manifest":
+        """Reads a manifest of schema 1 or 2. Raises ModelFilesError with the field that is missing or invalid.
+
+        origin: named in errors instead of path.
+        """
+        origin = Path(origin or path)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise ModelFilesError(f"{path} cannot be read: {error}. {_REPAIR}") from error
-        return cls.parse(content, path)
+            raise ModelFilesError(f"{origin} cannot be read: {error}. {_REPAIR}", path=origin) from error
+        try:
+            return cls.parse(content)
+        except _InvalidError as error:
+            raise ModelFilesError(
+                f"{origin} {error}", path=origin, expected=error.expected, found=error.found
+            ) from None
 
     @classmethod
-    def parse(cls, content: object, path: Path) -> Manifest:
-        """Checks the decoded JSON of a manifest; path is for messages. Raises ModelFilesError."""
+    def parse(cls, content: object) -> "Manifest":
+        """Checks the decoded JSON of a manifest of schema 1 or 2. Raises ValueError with the invalid field."""
         schema = content.get("schema") if isinstance(content, dict) else content
-        if type(schema) is not int or schema not in (1, SCHEMA):
-            raise ModelFilesError(
-                f"{path} has the schema {schema!r}; this version of spladerunner reads schemas 1 to {SCHEMA}. "
-                "Upgrade spladerunner, or export the bundle again."
+        if not isinstance(content, dict) or type(schema) is not int or schema not in (1, SCHEMA):
+            advice = (
+                f"this version of spladerunner reads schemas 1 to {SCHEMA}. Upgrade it, or export the bundle again."
             )
-        assert isinstance(content, dict)
-        top = _Object(path, _from_schema_1(content) if schema == 1 else content)
-        files = {_inside(path, name): _file(top.child("files").child(name)) for name in top.get("files", dict)}
-        roles = {name: _role(top.child("roles").child(name), files) for name in ROLES}
-        vocabulary = top.child("vocabulary")
-        return cls(
-            name=top.get("name", str),
-            license=top.get("license", str),
-            weight_type=top.get("weight_type", str),
-            vocabulary=VocabularyRecord(vocabulary.get("size", int), vocabulary.get("sha256", str)),
-            roles=roles,
-            files=files,
-            verification=_verification(top.child("verification")) if "verification" in top else None,
-            made_by=_made_by(top.child("made_by")) if "made_by" in top else None,
-        )
+            raise _InvalidError(f"has schema {schema!r}; {advice}", expected=SCHEMA, found=schema)
+        manifest: Manifest = _read(cls, _from_schema_1(content) if schema == 1 else content, "")
+        _check_names(manifest)
+        return manifest
 
     def write(self, path: Path) -> None:
         """Writes the manifest atomically, in the current schema."""
@@ -195,135 +204,104 @@ class Manifest:
         write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-class _Object:
-    """A JSON object of the manifest, with checked access to its fields."""
-
-    def __init__(self, path: Path, fields: Mapping[str, Any]) -> None:
-        self.path = path
-        self._fields = fields
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._fields
-
-    def get(self, key: str, kind: type[_T]) -> _T:
-        value = self._fields.get(key)
-        if kind is float and isinstance(value, int):
-            value = float(value) if not isinstance(value, bool) else value
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ModelFilesError(
-                f"{self.path} has {key} = {value!r} where a {kind.__name__} belongs. {_REPAIR}",
-            )
-        return value
-
-    def find(self, key: str, kind: type[_T]) -> _T | None:
-        return self.get(key, kind) if key in self._fields else None
-
-    def one_of(self, key: str, known: Collection[str]) -> str:
-        value = self.get(key, str)
-        if value not in known:
-            raise ModelFilesError(
-                f"{self.path} has the {key} {value!r}; this version of spladerunner knows {sorted(known)}. "
-                "Upgrade spladerunner."
-            )
-        return value
-
-    def child(self, key: str) -> _Object:
-        return _Object(self.path, self.get(key, dict))
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        values = self.get(key, list) if key in self._fields else []
-        return tuple(_Object(self.path, {key: value}).get(key, str) for value in values)
+class _InvalidError(ValueError):
+    def __init__(self, message: str, *, expected: object, found: object) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.found = found
 
 
-def _inside(path: Path, name: str) -> str:
-    """The name, if it is inside the bundle's folder: a lexical check, as files in the Hub's cache are links."""
-    pure = PurePosixPath(name)
-    if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
-        raise ModelFilesError(f"{path} names the file {name!r}, which is not inside its folder. Do not use it.")
-    return name
+def _read(kind: Any, value: Any, place: str) -> Any:
+    """Reads a JSON value as the type of a field; place: its keys, for errors. Raises _InvalidError.
+
+    The dataclasses are the only list of fields. Libraries that read them take longer to import than a model to open.
+    """
+    if is_dataclass(kind):
+        return _read_object(kind, _of_type(dict, value, place), place)
+    if isinstance(kind, UnionType):
+        return _read(_alternative(kind, value), value, place)
+    container, arguments = get_origin(kind), get_args(kind)
+    if container is tuple:
+        items = enumerate(_of_type(list, value, place))
+        return tuple(_read(arguments[0], item, f"{place}[{at}]") for at, item in items)
+    if container is Mapping:
+        entries = _of_type(dict, value, place)
+        names = get_args(arguments[0]) or entries  # those of a Literal, or any
+        return {name: _read(arguments[1], entries[name], f"{place}.{name}") for name in names if name in entries}
+    return _of_type(kind, float(value) if kind is float and type(value) is int else value, place)
 
 
-def _file(record: _Object) -> FileRecord:
-    return FileRecord(record.get("size", int), record.get("sha256", str))
+def _read_object(kind: Any, entries: Mapping[str, Any], place: str) -> Any:
+    place = f"{place}." if place else ""
+    for name in _required(kind):
+        if name not in entries:
+            raise _InvalidError(f"has no {place}{name}. {_REPAIR}", expected=place + name, found=None)
+    types = {field.name: field.type for field in fields(kind) if field.name in entries}
+    return kind(**{name: _read(each, entries[name], place + name) for name, each in types.items()})
 
 
-def _role(role: _Object, files: Collection[str]) -> Role:
-    def listed(name: str) -> str:
-        if name not in files:
-            raise ModelFilesError(f"{role.path} names {name}, but its files are {sorted(files)}. {_REPAIR}")
-        return name
+def _required(kind: Any) -> list[str]:
+    return [field.name for field in fields(kind) if field.default is MISSING]
 
-    max_length = role.get("max_length", int)
-    checkpoint = _checkpoint(role.child("checkpoint")) if "checkpoint" in role else None
-    if "token_weights" in role:
-        return TokenWeightsRole(listed(role.get("token_weights", str)), max_length, checkpoint)
-    return GraphRole(
-        graph=listed(role.get("graph", str)),
-        max_length=max_length,
-        pooling=role.one_of("pooling", POOLINGS),
-        activation=role.one_of("activation", ACTIVATIONS),
-        positions=role.find("positions", int),
-        external_data=tuple(map(listed, role.texts("external_data"))),
-        quantization=role.find("quantization", str),
-        checkpoint=checkpoint,
+
+def _alternative(kind: UnionType, value: Any) -> Any:
+    """The first type of a union whose required fields are there, or else the first."""
+    kinds = [each for each in get_args(kind) if each is not NoneType]
+    fits = (
+        each for each in kinds if is_dataclass(each) and isinstance(value, dict) and value.keys() >= {*_required(each)}
     )
+    return next(fits, kinds[0])
 
 
-def _checkpoint(record: _Object) -> CheckpointRecord:
-    return CheckpointRecord(record.get("name", str), record.find("revision", str))
-
-
-def _verification(record: _Object) -> Verification:
-    roles = record.child("roles")
-    return Verification(
-        machine=record.get("machine", str),
-        roles={name: _agreement(roles.child(name)) for name in ROLES if name in roles},
-        shortfalls=record.texts("shortfalls"),
-    )
-
-
-def _agreement(record: _Object) -> Agreement:
-    if "worst_cosine" not in record:
-        return TokenWeightsAgreement(
-            texts=record.get("texts", int),
-            largest_difference=record.get("largest_difference", float),
-            mean_weights=record.get("mean_weights", float),
-            ms=record.get("ms", float),
-            bytes=record.get("bytes", int),
+def _of_type(kind: Any, value: Any, place: str) -> Any:
+    if type(value) is not kind:
+        expected = _TYPE_NAMES[kind]
+        raise _InvalidError(
+            f"has {place} = {value!r}, which is not {expected}. {_REPAIR}", expected=expected, found=value
         )
-    return GraphAgreement(
-        texts=record.get("texts", int),
-        fp32_largest_difference=record.get("fp32_largest_difference", float),
-        worst_cosine=record.get("worst_cosine", float),
-        worst_text=record.get("worst_text", str),
-        mean_cosine=record.get("mean_cosine", float),
-        mean_shared_top20=record.get("mean_shared_top20", float),
-        mean_weights=record.get("mean_weights", float),
-        fp32_ms=record.get("fp32_ms", float),
-        ms=record.get("ms", float),
-        fp32_bytes=record.get("fp32_bytes", int),
-        bytes=record.get("bytes", int),
-    )
+    return value
 
 
-def _made_by(record: _Object) -> MadeBy:
-    versions = record.child("versions")
-    return MadeBy(record.get("command", str), {name: versions.get(name, str) for name in record.get("versions", dict)})
+def _check_names(manifest: Manifest) -> None:
+    """Raises _InvalidError if the manifest names something that does not exist, or a file outside its folder."""
+    for name in manifest.files:
+        pure = PurePosixPath(name)  # a lexical check, as files in the Hub's cache are links
+        if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
+            raise _InvalidError(
+                f"names the file {name!r}, which is not inside its folder. Do not use it.", expected=None, found=name
+            )
+    for role in ROLES:
+        if role not in manifest.roles:
+            raise _InvalidError(f"has no roles.{role}. {_REPAIR}", expected=f"roles.{role}", found=None)
+    for served_by in manifest.roles.values():
+        for name in served_by.files:
+            _check_known("file", name, manifest.files, _REPAIR)
+        if isinstance(served_by, GraphRole):
+            _check_known("pooling", served_by.pooling, POOLINGS, "Upgrade spladerunner.")
+            _check_known("activation", served_by.activation, ACTIVATIONS, "Upgrade spladerunner.")
+
+
+def _check_known(what: str, name: str, known: Collection[str], advice: str) -> None:
+    if name not in known:
+        raise _InvalidError(
+            f"names the {what} {name!r}; known are {sorted(known)}. {advice}", expected=sorted(known), found=name
+        )
 
 
 def _from_schema_1(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of schema 1 under the names of schema 2; values of the wrong type are left for the checks."""
-    upgraded = {key: value for key, value in content.items() if key != "licence"}
-    if "licence" in content:
-        upgraded["license"] = content["licence"]
+    """The fields of schema 1 under the names of schema 2; values of the wrong type are left to the checks."""
+    upgraded = {"license" if key == "licence" else key: value for key, value in content.items()}
     if isinstance(content.get("roles"), dict):
         upgraded["roles"] = {name: _role_from_schema_1(role) for name, role in content["roles"].items()}
     verification = content.get("verification")
     if isinstance(verification, dict):
-        upgraded["verification"] = {
-            **{key: value for key, value in verification.items() if key not in ROLES},
-            "roles": {name: verification[name] for name in ROLES if name in verification},
-        }
+        roles = {name: verification[name] for name in ROLES if name in verification}
+        upgraded["verification"] = {**verification, "roles": roles}
+    for key, kind in (("verification", Verification), ("made_by", MadeBy)):
+        try:
+            _read(kind, upgraded.get(key), key)
+        except _InvalidError:  # never checked in schema 1, so such bundles keep loading
+            upgraded.pop(key, None)
     return upgraded
 
 

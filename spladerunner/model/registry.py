@@ -1,4 +1,4 @@
-"""The models that spladerunner knows by name, and where they are."""
+"""The models that spladerunner knows by name."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from typing import NamedTuple
 import spladerunner.models
 
 EMBEDDED = "tiny-en"
-"""The pair that ships inside the package."""
+"""The pair that the package contains."""
 
 
 class ModelSpec(NamedTuple):
-    """A row of the table of known models.
+    """A known model.
 
-    name: what Expander takes. doc, query: the Hub repositories of the checkpoints, equal where the model is
-    symmetric, query None where queries need no model. parameters: of both graphs together, in millions.
-    license, score: of the weights, as their authors publish them; None where that could not be confirmed.
-    onnx: the Hub repository that holds a graph ready to run, None where none is known.
+    name: for Expander. doc, query: the Hub repositories of the checkpoints, equal for a symmetric model; query is None
+    if queries need no model. shape: architecture, in words. parameters: of both graphs, in millions. license, score: of
+    the weights, as their authors publish them; None if not confirmed. onnx: the Hub repository of a graph that is ready
+    to run, None if none is known.
+
+    >>> from spladerunner import list_models
+    >>> list_models()[0].license
+    'Apache-2.0'
     """
 
     name: str
@@ -31,17 +35,29 @@ class ModelSpec(NamedTuple):
 
     @property
     def commercial_use(self) -> bool | None:
-        """Whether the licence allows it; None where the licence could not be confirmed."""
+        """True if the license allows commercial use; None if the license could not be confirmed.
+
+        >>> [spec.name for spec in list_models() if spec.commercial_use][:2]
+        ['tiny-en', 'prithivida/Splade_PP_en_v1']
+        """
         return None if self.license is None else "-nc" not in self.license.lower()
 
     @property
     def source(self) -> str:
-        """Where the weights come from, in words."""
+        """The repositories of the weights.
+
+        >>> list_models()[0].source
+        'tiny-en/doc + tiny-en/query'
+        """
         return self.doc if self.query in (None, self.doc) else f"{self.doc} + {self.query}"
 
     @property
     def export_command(self) -> str:
-        """What makes a bundle of the model."""
+        """The command that makes a bundle of the model.
+
+        >>> print(list_models()[0].export_command)
+        spladerunner export --doc tiny-en/doc --query tiny-en/query -o FOLDER
+        """
         query = f" --query {self.query}" if self.query not in (None, self.doc) else ""
         inference_free = " --inference-free" if self.query is None else ""
         return f"spladerunner export --doc {self.doc}{query}{inference_free} -o FOLDER"
@@ -99,22 +115,28 @@ _MODELS = (
 
 
 def list_models() -> list[ModelSpec]:
-    """The known models, the embedded pair first."""
+    """The known models, the embedded pair first.
+
+    >>> list_models()[0].name
+    'tiny-en'
+    """
     return list(_MODELS)
 
 
 def embedded_folder() -> Path:
-    """Where the embedded pair's bundle is."""
+    """The folder of the embedded pair."""
     return Path(spladerunner.models.__path__[0]) / EMBEDDED
 
 
 def find_model(name: str) -> ModelSpec | None:
-    """The known model of that name, or of that name without its owner, as SPLADERunner 0.1 has it."""
+    """The known model of that name, with its owner or without, as in SPLADERunner 0.1."""
     return next((spec for spec in _MODELS if name in (spec.name, spec.name.rpartition("/")[2])), None)
 
 
 def close_names(name: str) -> list[str]:
-    """The known names that a misspelt one may mean, best first."""
+    """Known names similar to an unknown one, best first; empty for a known one."""
     import difflib  # only for a name that is not known
 
-    return difflib.get_close_matches(name, [spec.name for spec in _MODELS], cutoff=0.4)
+    return [
+        found for found in difflib.get_close_matches(name, [spec.name for spec in _MODELS], cutoff=0.4) if found != name
+    ]

@@ -1,7 +1,7 @@
-"""Servers on loopback, for engines whose own cannot be had from a package registry.
+"""Fake servers on loopback, for engines whose servers are not in a package registry.
 
-They answer what the official clients ask for, refuse what the engines' sources refuse, and round as those say. They are
-no proof of how the engines search.
+They answer the requests of the official clients, and refuse and round as the sources of the engines do. They prove
+nothing about how the engines search.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 MOST_CLAUSES = 1024
-"""indices.query.bool.max_clause_count, as it is unless set."""
+"""Default of indices.query.bool.max_clause_count."""
 
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serves while the block runs, and gives the address."""
+    """Serves on a free port while the block runs, and yields the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -37,11 +37,11 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 class RefusedError(Exception):
-    """What the engine answers with status 400."""
+    """Request that the engine answers with status 400."""
 
 
-class StandIn(BaseHTTPRequestHandler):
-    """Reads a request's JSON lines, and answers with what `answer` returns."""
+class FakeServer(BaseHTTPRequestHandler):
+    """Reads the JSON lines of a request, and sends the JSON that `answer` returns."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -78,15 +78,15 @@ class StandIn(BaseHTTPRequestHandler):
 
 
 def feature_field(value: Any) -> float:
-    """A weight as Lucene's FeatureField keeps it: a positive normal float32 of 9 significant bits."""
+    """Rounds a weight to 9 significant bits, as Lucene's FeatureField does; it must be a positive normal float."""
     weight = np.float32(value)
     if not np.isfinite(weight) or weight < np.finfo(np.float32).tiny:
         raise RefusedError(f"featureValue must be a positive normal float, got: {value}")
     return float((weight.view(np.uint32) >> 15 << 15).view(np.float32))
 
 
-class Lucene(StandIn):
-    """Elasticsearch and OpenSearch: creates indexes, takes documents in bulk, and searches them."""
+class FakeLucene(FakeServer):
+    """Elasticsearch and OpenSearch: creates indexes, accepts documents in bulk, and searches them."""
 
     product: ClassVar[dict[str, str]] = {"X-Elastic-Product": "Elasticsearch"}
 
@@ -147,8 +147,8 @@ class Lucene(StandIn):
         return {"took": 0, "timed_out": False, "_shards": {}, "hits": {"max_score": None, "hits": hits}}
 
 
-class Vespa(StandIn):
-    """Vespa: takes documents with a tensor<float>(token{}), and ranks all of them by a dot product with query(q)."""
+class FakeVespa(FakeServer):
+    """Vespa: accepts documents with a tensor<float>(token{}), and ranks all of them by a dot product with query(q)."""
 
     def __init_subclass__(cls) -> None:
         cls.documents = {}
@@ -172,7 +172,7 @@ class Vespa(StandIn):
 
     @staticmethod
     def tensor(value: dict[str, Any]) -> dict[str, float]:
-        """As Vespa's TensorReader does it for one mapped dimension: a first key "blocks" is not taken for a label."""
+        """Parses a tensor of one mapped dimension as Vespa's TensorReader does: a first key "blocks" is not a label."""
         if "blocks" in value:
             raise RefusedError("The 'blocks' field can only be used with mixed tensors with bound dimensions.")
         cells = value["cells"] if isinstance(value.get("cells"), dict) else value

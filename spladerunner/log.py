@@ -1,0 +1,16 @@
+"""Debug records of internal decisions, on loggers below "spladerunner"."""
+
+from __future__ import annotations
+
+import sys
+
+
+def debug(module: str, message: str, *arguments: object) -> None:
+    """Logs a message on the module's logger, if the program has imported logging.
+
+    A program that has not cannot read records either, so importing logging here would only make the start slower.
+    """
+    if "logging" in sys.modules:
+        import logging
+
+        logging.getLogger(module).debug(message, *arguments, stacklevel=2)
