@@ -23,7 +23,7 @@ LAYERS = [
     ("bulk", "evaluation", "export"),
     ("cli", "__main__"),
 ]
-# Lower modules may import these within a function only: the page of an explanation, and the version in a manifest.
+# Rooms of one layer that are independent.
 APART = [("bulk", "evaluation"), ("bulk", "export"), ("evaluation", "export"), ("formats", "readers")]
 
 
