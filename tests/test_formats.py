@@ -243,7 +243,7 @@ def test_weights_are_written_as_the_shortest_decimals() -> None:
 
 
 def test_tokens_of_another_vocabulary_are_refused() -> None:
-    with pytest.raises(ValueError, match="'zebra' is no token"):
+    with pytest.raises(ValueError, match="'zebra' is not a token"):
         formats.from_tokens({"zebra": 1.0}, VOCABULARY)
 
 
