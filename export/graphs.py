@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from spladerunner.export.checkpoint import Checkpoint
+from spladerunner.export.options import Target
 from spladerunner.export.passes.append_pooling import pool_inside
 from spladerunner.export.passes.convert import convert
 from spladerunner.export.passes.external_data import put_weights_beside
@@ -17,8 +17,6 @@ from spladerunner.export.passes.tie_embedding import quantize_embedding
 from spladerunner.export.progress import Progress, step
 from spladerunner.model.bundle import TOKENIZER
 from spladerunner.model.manifest import RoleName
-
-Target = Literal["cpu", "cuda"]
 
 
 class Graphs:

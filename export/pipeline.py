@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from spladerunner.errors import CheckpointError, VerificationError
 from spladerunner.expander import Expander
 from spladerunner.export.card import card
 from spladerunner.export.checkpoint import Checkpoint
-from spladerunner.export.graphs import Graphs, Target
-from spladerunner.export.manifest import export_command, tool_versions, write_manifest
+from spladerunner.export.graphs import Graphs
+from spladerunner.export.manifest import tool_versions, write_manifest
+from spladerunner.export.options import ExportOptions, Target
 from spladerunner.export.progress import Progress, megabytes, step
 from spladerunner.export.roles import open_roles
 from spladerunner.export.source import Source
@@ -35,69 +36,30 @@ from spladerunner.vocabulary import Vocabulary
 _WEIGHT_TYPES = {"cpu": "int8", "cuda": "float16"}
 
 
-def export_bundle(
-    doc: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    query: str | os.PathLike[str] | None = None,
-    *,
-    target: Target = "cpu",
-    inference_free: bool = False,
-    pooling: str | None = None,
-    activation: str | None = None,
-    allow_pickle: bool = False,
-    name: str | None = None,
-    license: str | None = None,
-    accept_drift: bool = False,
-    progress: Progress | None = None,
-) -> Path:
-    """Makes a bundle of a document checkpoint and, where the model is a pair, a query checkpoint.
-
-    doc, query: a folder, or REPOSITORY[@REVISION] on the Hub.
-    output: the bundle's folder, which must not exist. It appears whole, or not at all.
-    target: "cpu" for int8 graphs, "cuda" for float16 graphs that pool inside.
-    inference_free: queries need no model, each token weighs 1. pooling, activation: by their names in a manifest,
-        where the checkpoint's files do not say them. allow_pickle: take weights that are not safetensors.
-    name, license: what manifest and card say; unless given, the folder's name and what the checkpoint's card says.
-    accept_drift: keep a bundle that falls short in verification, with the shortfalls in its manifest.
-    progress: called with a line for each step done.
-
-    Raises CheckpointError where a checkpoint cannot be exported, two vocabularies differ, or the output exists;
-    VerificationError where the vectors stray too far from the checkpoint's; UnknownModelError or DownloadError where
-    a repository cannot be had.
-    """
-    output = Path(output)
-    progress = progress or _silent
+def build_bundle(options: ExportOptions, progress: Progress) -> Path:
+    """Builds a verified bundle atomically; spladerunner.export.export_bundle documents it."""
+    output = Path(options.output)
     if output.exists() or output.is_symlink():
         raise CheckpointError(f"{output} exists already. Remove it, or give another folder.")
-    sources: dict[RoleName, Source] = {"doc": Source.open(str(doc), allow_pickle=allow_pickle)}
-    if query is not None:
-        sources["query"] = Source.open(str(query), allow_pickle=allow_pickle)
+    sources: dict[RoleName, Source] = {"doc": Source.open(str(options.doc), allow_pickle=options.allow_pickle)}
+    if options.query is not None:
+        sources["query"] = Source.open(str(options.query), allow_pickle=options.allow_pickle)
     sides = open_roles(
         sources["doc"],
         sources.get("query"),
-        inference_free=inference_free,
-        pooling=pooling,
-        activation=activation,
-        allow_pickle=allow_pickle,
+        inference_free=options.inference_free,
+        pooling=options.pooling,
+        activation=options.activation,
+        allow_pickle=options.allow_pickle,
     )
-    options = {
-        "--for": target if target != "cpu" else None,
-        "--inference-free": inference_free,
-        "--pooling": pooling,
-        "--activation": activation,
-        "--allow-pickle": allow_pickle,
-        "--name": name,
-        "--license": license,
-        "--accept-drift": accept_drift,
-    }
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
         bundle = Path(scratch) / "bundle"
         bundle.mkdir()
-        manifest = _Export(sources, sides, target, bundle, Path(scratch), progress).run(
-            name or output.name, license or sources["doc"].license() or "unknown"
+        manifest = _Export(sources, sides, options.target, bundle, Path(scratch), progress).run(
+            options.name or output.name, options.license or sources["doc"].license() or "unknown"
         )
-        if (shortfalls := manifest["verification"]["shortfalls"]) and not accept_drift:
+        if (shortfalls := manifest["verification"]["shortfalls"]) and not options.accept_drift:
             raise VerificationError(
                 f"The bundle strays too far from {' and '.join(source.name for source in sources.values())}: "
                 f"{'; '.join(shortfalls)}. No bundle was written; --accept-drift keeps one like this, with a warning "
@@ -105,7 +67,7 @@ def export_bundle(
             )
         for shortfall in shortfalls:
             progress(f"warning: {shortfall}")
-        manifest["made_by"]["command"] = export_command(sources, output, options)
+        manifest["made_by"]["command"] = _recorded(options, sources)
         (bundle / "README.md").write_text(card(manifest), encoding="utf-8")
         write_manifest(bundle, manifest)
         bundle.rename(output)
@@ -302,5 +264,10 @@ class _Export:
         }
 
 
-def _silent(_: str) -> None:
-    pass
+def _recorded(options: ExportOptions, sources: dict[RoleName, Source]) -> str:
+    """The command that makes the bundle, with commits, and with folders by their last two parts."""
+    names: dict[RoleName, str] = {
+        role: f"{source.name}@{source.revision}" if source.revision else source.name for role, source in sources.items()
+    }
+    output = "/".join(Path(options.output).resolve().parts[-2:])
+    return replace(options, doc=names["doc"], query=names.get("query"), output=output).command()

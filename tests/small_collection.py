@@ -1,4 +1,4 @@
-"""A small judged collection on disk, in either layout, and a harder one made of random vectors."""
+"""A small judged collection, written in BEIR's or MS MARCO's layout."""
 
 from __future__ import annotations
 
@@ -56,16 +56,20 @@ def write_beir(
     return folder
 
 
-def write_ms_marco(folder: Path) -> Path:
-    """As the files of MS MARCO's passage ranking are called, and look."""
+def write_ms_marco(
+    folder: Path,
+    queries: Mapping[str, str] = QUERIES,
+    judgements: Mapping[str, Mapping[str, int]] = JUDGEMENTS,
+) -> Path:
+    """The same documents, with the names and formats of MS MARCO's passage ranking."""
     folder.mkdir(parents=True)
     (folder / "collection.tsv").write_text(
         "".join(f"{document}\t{f'{title} {text}'.strip()}\n" for document, (title, text) in DOCUMENTS.items())
     )
-    (folder / "queries.dev.small.tsv").write_text("".join(f"{query}\t{text}\n" for query, text in QUERIES.items()))
+    (folder / "queries.dev.small.tsv").write_text("".join(f"{query}\t{text}\n" for query, text in queries.items()))
     (folder / "qrels.dev.small.tsv").write_text(
         "".join(
-            f"{query}\t0\t{document}\t{grade}\n" for query, row in JUDGEMENTS.items() for document, grade in row.items()
+            f"{query}\t0\t{document}\t{grade}\n" for query, row in judgements.items() for document, grade in row.items()
         )
     )
     return folder

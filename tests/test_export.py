@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 from transformers import BertConfig, BertModel
 
 from spladerunner import CheckpointError, Expander, VerificationError
-from spladerunner.export import export_bundle, pipeline
+from spladerunner.export import ExportOptions, export_bundle, pipeline
 from spladerunner.export.passes.external_data import put_weights_beside
 from spladerunner.export.passes.fuse_attention import fuse_attention
 from spladerunner.export.passes.optimize import fuse, optimize
@@ -103,7 +103,7 @@ def test_the_verification_texts_are_many_and_varied() -> None:
 @pytest.mark.usefixtures("few_texts")
 def test_a_lone_checkpoint_becomes_a_symmetric_bundle(checkpoint: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    folder = export_bundle(checkpoint, tmp_path / "made", accept_drift=True, progress=lines.append)
+    folder = export_bundle(ExportOptions(checkpoint, tmp_path / "made", accept_drift=True), progress=lines.append)
     roles = Bundle.open(folder).roles
     assert roles["doc"] == roles["query"] and roles["doc"].max_length == 64
     expander = Expander(folder)
@@ -116,7 +116,7 @@ def test_two_vocabularies_cannot_be_paired(checkpoint: Path, tmp_path: Path) -> 
     tokens = [*TOKENS[:10], "horse", *TOKENS[11:]]
     other = save_bert(tmp_path / "other", tokens)
     with pytest.raises(CheckpointError, match=rf"cannot be paired.* {len(TOKENS)} and {len(TOKENS)} .* position 10 on"):
-        export_bundle(checkpoint, tmp_path / "made", other)
+        export_bundle(ExportOptions(checkpoint, tmp_path / "made", other))
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
@@ -130,10 +130,10 @@ def test_falling_short_is_an_error_with_the_figures(
         VerificationError,
         match=r"difference 0.001 is above 1e-04.*cosine 0.9500 is below 0.99 .*top-20 tokens 50.0% is below 90%",
     ):
-        export_bundle(checkpoint, tmp_path / "made")
+        export_bundle(ExportOptions(checkpoint, tmp_path / "made"))
     assert list(tmp_path.iterdir()) == []
     lines: list[str] = []
-    folder = export_bundle(checkpoint, tmp_path / "made", accept_drift=True, progress=lines.append)
+    folder = export_bundle(ExportOptions(checkpoint, tmp_path / "made", accept_drift=True), progress=lines.append)
     shortfalls = json.loads((folder / "manifest.json").read_text())["verification"]["shortfalls"]
     assert len(shortfalls) == 3 and "0.9500" in shortfalls[1]
     assert "**Warning:** doc: worst cosine 0.9500" in (folder / "README.md").read_text()
@@ -150,7 +150,7 @@ def test_an_interrupted_export_leaves_nothing(
 
     monkeypatch.setattr(pipeline, "measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        export_bundle(checkpoint, tmp_path / "made")
+        export_bundle(ExportOptions(checkpoint, tmp_path / "made"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -178,9 +178,9 @@ def test_a_killed_export_leaves_no_bundle_under_its_name(shared: Path, tmp_path:
 def test_an_output_that_exists_is_left_alone(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("kept")
     with pytest.raises(CheckpointError, match="exists already"):
-        export_bundle(checkpoint, tmp_path)
+        export_bundle(ExportOptions(checkpoint, tmp_path))
     with pytest.raises(CheckpointError, match="exists already"):
-        export_bundle(checkpoint, tmp_path / "mine")
+        export_bundle(ExportOptions(checkpoint, tmp_path / "mine"))
     assert (tmp_path / "mine").read_text() == "kept"
 
 
@@ -189,7 +189,7 @@ def test_a_checkpoint_without_a_file_is_named(tmp_path: Path, name: str) -> None
     folder = save_bert(tmp_path / "half")
     (folder / name).unlink()
     with pytest.raises(CheckpointError, match=f"holds no {name}"):
-        export_bundle(folder, tmp_path / "made")
+        export_bundle(ExportOptions(folder, tmp_path / "made"))
     assert not (tmp_path / "made").exists()
 
 
@@ -198,14 +198,14 @@ def test_a_checkpoint_cut_in_half_is_named(tmp_path: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="cannot be loaded"):
-        export_bundle(folder, tmp_path / "made")
+        export_bundle(ExportOptions(folder, tmp_path / "made"))
 
 
 def test_a_checkpoint_without_a_masked_lm_head_is_refused(tmp_path: Path) -> None:
     folder = save_bert(tmp_path / "headless")
     BertModel(BertConfig.from_pretrained(folder)).save_pretrained(folder)
     with pytest.raises(CheckpointError, match=r"its weights lack \['cls\.predictions"):
-        export_bundle(folder, tmp_path / "made")
+        export_bundle(ExportOptions(folder, tmp_path / "made"))
 
 
 @pytest.fixture(scope="module")

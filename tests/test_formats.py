@@ -214,7 +214,7 @@ def test_pgvector_refuses_invalid_sizes_and_texts() -> None:
     for size in (0, 1_000_000_001):
         with pytest.raises(ValueError, match="dimensions"):
             formats.pgvector(SparseVector([], []), size)
-    with pytest.raises(ValueError, match="no sparsevec"):
+    with pytest.raises(ValueError, match="not a sparsevec"):
         formats.from_pgvector("[1,2,3]")
 
 
@@ -335,7 +335,7 @@ def test_ciff_bytes_follow_the_specification(tmp_path: Path) -> None:
 
 
 def test_ciff_refuses_a_repeated_id_and_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'a' comes 2 times"):
+    with pytest.raises(ValueError, match="'a' occurs 2 times"):
         formats.write_ciff(tmp_path / "x.ciff", [("a", SparseVector([], []))] * 2, VOCABULARY)
     assert list(tmp_path.iterdir()) == []
 

@@ -19,7 +19,7 @@ def random_vectors(count: int, seed: int) -> list[SparseVector]:
 
 
 @pytest.mark.parametrize("depth", [1, 7, 1000])
-def test_it_finds_what_sorting_all_dot_products_as_trec_eval_does_finds(
+def test_rankings_are_all_dot_products_sorted_as_by_trec_eval(
     monkeypatch: pytest.MonkeyPatch, depth: int
 ) -> None:
     monkeypatch.setattr(search, "BLOCK", 13)
