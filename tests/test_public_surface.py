@@ -86,9 +86,7 @@ PUBLIC = {
 
 # Types of other packages' names are public there.
 EXTERNAL = {
-    id(value)
-    for module in (builtins, typing, collections.abc, types, numpy.typing)
-    for value in vars(module).values()
+    id(value) for module in (builtins, typing, collections.abc, types, numpy.typing) for value in vars(module).values()
 }
 
 

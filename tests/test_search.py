@@ -19,9 +19,7 @@ def random_vectors(count: int, seed: int) -> list[SparseVector]:
 
 
 @pytest.mark.parametrize("depth", [1, 7, 1000])
-def test_rankings_are_all_dot_products_sorted_as_by_trec_eval(
-    monkeypatch: pytest.MonkeyPatch, depth: int
-) -> None:
+def test_rankings_are_all_dot_products_sorted_as_by_trec_eval(monkeypatch: pytest.MonkeyPatch, depth: int) -> None:
     monkeypatch.setattr(search, "BLOCK", 13)
     queries, documents = random_vectors(30, 0), random_vectors(100, 1)
     ids = [f"d{n}" if n % 2 else f"é{n}" for n in range(100)]
