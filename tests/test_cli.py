@@ -161,7 +161,9 @@ def test_version() -> None:
     [
         (["expand", "--model", "no-such-model", "text"], "no-such-model"),
         (["expand", "--model", os.sep + "dev", "text"], "has no model"),
-        (["export", "--doc", "no-such-folder", "-o", "never-made"], "no-such-folder"),
+        pytest.param(
+            ["export", "--doc", "no-such-folder", "-o", "never-made"], "no-such-folder", marks=pytest.mark.torch
+        ),
     ],
 )
 def test_a_library_error_is_one_line_and_exit_1(arguments: list[str], message: str, tmp_path: Path) -> None:
