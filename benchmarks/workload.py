@@ -125,6 +125,8 @@ def write_bundle(checkpoint: Path, models: Path) -> Path:
     role = GraphRole(
         graph.name,
         max_length=MAX_LENGTH,
+        pooling=opened.pooling,
+        activation=opened.activation,
         positions=opened.positions,
         external_data=tuple(path.name for path in unfinished.glob(f"{graph.name}.*")),
     )
