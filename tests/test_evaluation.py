@@ -211,6 +211,7 @@ def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path, pack
     assert "pip install 'spladerunner[eval]'" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_options_of_a_model_reach_every_model_that_is_compared(tmp_path: Path) -> None:
     write_bundle(tmp_path / "other")
     folder = write_beir(tmp_path / "b")
