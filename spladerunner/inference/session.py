@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spladerunner.inference import arena  # before onnxruntime, which reads the environment at import
 
@@ -16,6 +16,9 @@ import onnxruntime
 from spladerunner.errors import ModelFilesError, ProviderError
 from spladerunner.inference.tokenizer import TokenizedText
 from spladerunner.log import debug
+
+if TYPE_CHECKING:  # numpy.typing is slow to import
+    from numpy.typing import NDArray
 
 CPU = "CPUExecutionProvider"
 ONNXRUNTIME_VERSION: str = onnxruntime.__version__
