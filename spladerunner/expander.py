@@ -52,9 +52,9 @@ class Expander:
     >>> expander = Expander(max_length={"query": 32})
     >>> expander
     Expander('tiny-en', max_length={'doc': 256, 'query': 32}, threads=...)
-    >>> weights, = expander.expand("The Manhattan Project and its atomic bomb")
-    >>> weights["nuclear"] > 1
-    True
+    >>> weights, = expander.expand("The Moon orbits the Earth")
+    >>> list(weights)[:3]
+    ['earth', 'moon', 'orbit']
     """
 
     def __init__(
@@ -139,8 +139,8 @@ class Expander:
     def expand_query(self, texts: str | Iterable[str]) -> list[dict[str, float]]:
         """Expands queries: {token: weight} for each, heaviest first, by the model for queries.
 
-        >>> weights, = Expander().expand_query("atomic bomb")
-        >>> "nuclear" in weights
+        >>> weights, = Expander().expand_query("who built the nuclear bomb")
+        >>> "reactor" in weights
         True
         """
         return [self.vocabulary.weights(vector) for vector in self.encode(texts, role="query")]

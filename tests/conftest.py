@@ -53,9 +53,9 @@ def shared() -> Path:
 @pytest.fixture
 def quiet_libraries() -> Iterator[None]:
     """sentence-transformers deprecates, on every use, the module names that published models have."""
-    from spladerunner.export.silence import quiet
+    from spladerunner.export.silence import silenced
 
-    with quiet():
+    with silenced():
         yield
 
 
