@@ -106,9 +106,8 @@ def choose_texts(documents: Sequence[dict[str, str]], vocabulary: Path) -> dict[
 
 def write_bundle(checkpoint: Path, models: Path) -> Path:
     """Writes models/bundle without verification, which random weights would not pass, and keeps models/passes."""
-    from spladerunner.export.graph import build_graph
-
     from spladerunner.export.checkpoint import Checkpoint
+    from spladerunner.export.graph import build_graph
     from spladerunner.export.passes import WEIGHT_TYPES
     from spladerunner.model.sentence_transformers import MaskedLanguageModel
 
