@@ -25,7 +25,7 @@ ONNXRUNTIME_VERSION: str = onnxruntime.__version__
 
 SLOWER_FUSIONS = ("SkipLayerNormFusion",)
 """Optimizers that make a graph slower: on CPUs, onnxruntime's one operator for a sum and its layer normalization takes
-several times as long as its operators for the two (benchmarks/README.md)."""
+several times as long as its operators for the two (benchmarks/lab/README.md)."""
 
 _INPUTS = {
     "input_ids": "ids",
