@@ -60,7 +60,6 @@ browser: $(BROWSER)/installed
 	$(BROWSER)/bin/python -m pytest tests/browser
 
 bench: $(TEST)/installed
-	$(TEST)/bin/pip install --quiet --disable-pip-version-check matplotlib
 	for command in throughput cold_start latency memory scaling size lab.levers lab.invariance lab.share; do \
 		$(TEST)/bin/python -m benchmarks.$$command $(SHARED) .bench || exit 1; done
 	$(TEST)/bin/python -m benchmarks.plot

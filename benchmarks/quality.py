@@ -47,7 +47,7 @@ def torch_scores(collection: Collection, checkpoints: Path, vocabulary: Vocabula
     queries = torch_vectors(checkpoints / "query", list(collection.queries.values()))
     search = ExactSearch(queries, list(collection.documents), vocabulary)
     search.add(torch_vectors(checkpoints / "doc", list(collection.documents.values())), vocabulary)
-    return measure(collection.judgements, list(collection.documents), search.rankings)
+    return measure(collection.judgments, list(collection.documents), search.rankings)
 
 
 def torch_vectors(checkpoint: Path, texts: Sequence[str], batch_size: int = 8) -> list[SparseVector]:

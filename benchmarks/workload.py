@@ -37,7 +37,7 @@ def checkpoint_of(folder: Path, shape: str) -> Path:
 
 
 def models_of(folder: Path, shape: str) -> Path:
-    """Folder of the models made from a checkpoint: bundle/ and the files of its peers."""
+    """Folder of the models exported from a checkpoint: bundle/, and the files of its peers."""
     return folder / "models" / shape
 
 
@@ -106,9 +106,8 @@ def choose_texts(documents: Sequence[dict[str, str]], vocabulary: Path) -> dict[
 
 def write_bundle(checkpoint: Path, models: Path) -> Path:
     """Writes models/bundle without verification, which random weights would not pass, and keeps models/passes."""
-    from spladerunner.export.graph import build_graph
-
     from spladerunner.export.checkpoint import Checkpoint
+    from spladerunner.export.graph import build_graph
     from spladerunner.export.passes import WEIGHT_TYPES
     from spladerunner.model.sentence_transformers import MaskedLanguageModel
 
@@ -125,6 +124,8 @@ def write_bundle(checkpoint: Path, models: Path) -> Path:
     role = GraphRole(
         graph.name,
         max_length=MAX_LENGTH,
+        pooling=opened.pooling,
+        activation=opened.activation,
         positions=opened.positions,
         external_data=tuple(path.name for path in unfinished.glob(f"{graph.name}.*")),
     )

@@ -63,6 +63,7 @@ def job(tmp_path: Path) -> dict[str, object]:
 # Commands
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_needs_no_peer(command: str) -> None:
     code = (
@@ -208,6 +209,7 @@ def test_stages_of_a_query(tmp_path: Path) -> None:
     assert all(len(times) == 2 and min(times) > 0 for times in found.values())
 
 
+@pytest.mark.slow
 def test_stages_of_a_start(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle")
     found = cold_start.stage_seconds(PYTHON, bundle)
@@ -216,6 +218,7 @@ def test_stages_of_a_start(tmp_path: Path) -> None:
     assert libraries > cold_start.start_seconds(PYTHON, "pass") > 0
 
 
+@pytest.mark.torch
 def test_export_without_verification_is_the_export(shared: Path, tmp_path: Path) -> None:
     texts = ["The Manhattan Project and its atomic bomb helped bring an end to World War II.", "a"]
     bundle = workload.write_bundle(shared / "tiny-en" / "doc", tmp_path / "tiny-en")
@@ -249,6 +252,7 @@ def test_texts_of_each_kind(shared: Path) -> None:
     assert len(texts["collection"]) == 61
 
 
+@pytest.mark.slow
 def test_peak_memory(tmp_path: Path) -> None:
     bundle, texts = write_bundle(tmp_path / "bundle"), tmp_path / "texts.jsonl"
     texts.write_text('{"text": "the cat"}\n{"text": "river bank"}\n')
@@ -257,6 +261,7 @@ def test_peak_memory(tmp_path: Path) -> None:
     assert 10 < found["before"] <= found["1"] <= found["3"]
 
 
+@pytest.mark.slow
 def test_processes_encode_side_by_side(tmp_path: Path) -> None:
     bundle, texts = write_bundle(tmp_path / "bundle"), tmp_path / "texts.json"
     texts.write_text(json.dumps({"collection": ["the cat", "river bank"]}))

@@ -28,7 +28,7 @@ def texts(svg: str) -> list[str]:
 
 
 def places(svg: str) -> dict[str, tuple[float, float]]:
-    """Where each point is drawn, {title: (x, y)}, y downwards."""
+    """Positions of the points, {title: (x, y)}, y downwards."""
     found = {}
     for group in ET.fromstring(svg).iter("g"):
         title, use = group.find("title"), group.find(".//use")

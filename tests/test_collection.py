@@ -6,16 +6,16 @@ import pytest
 
 from spladerunner import CollectionError
 from spladerunner.evaluation.collection import Collection
-from tests.small_collection import DOCUMENTS, JUDGEMENTS, QUERIES, write_beir, write_ms_marco
+from tests.small_collection import DOCUMENTS, JUDGMENTS, QUERIES, write_beir, write_ms_marco
 
 
 def test_both_layouts_give_the_same_collection(tmp_path: Path) -> None:
     beir, ms_marco = Collection.read(write_beir(tmp_path / "a")), Collection.read(write_ms_marco(tmp_path / "b"))
     assert beir.documents == ms_marco.documents and beir.documents["d1"].startswith("The Manhattan Project It built")
-    assert beir.queries == ms_marco.queries == {query: QUERIES[query] for query in JUDGEMENTS}
-    assert beir.judgements == ms_marco.judgements == JUDGEMENTS
+    assert beir.queries == ms_marco.queries == {query: QUERIES[query] for query in JUDGMENTS}
+    assert beir.judgments == ms_marco.judgments == JUDGMENTS
     assert (beir.name, beir.split, ms_marco.name, ms_marco.split) == ("a", "test", "b", "dev.small")
-    assert list(map(str, beir.warnings)) == [
+    assert list(map(str, beir.caveats)) == [
         "queries without a judgment in this split, left out: 1",
         "empty documents, which no query finds: 1",
     ]
@@ -25,15 +25,15 @@ def test_everything_that_does_not_match_is_counted(tmp_path: Path) -> None:
     folder = write_beir(
         tmp_path / "c",
         queries={"q1": "bomb", "q2": "trout", "q3": " ", "q9": "x"},
-        judgements={"q1": {"d1": 1, "gone": 1, "lost": 1}, "q2": {"d3": 0}, "q3": {"d4": 1}, "who": {"d1": 1}},
+        judgments={"q1": {"d1": 1, "gone": 1, "lost": 1}, "q2": {"d3": 0}, "q3": {"d4": 1}, "who": {"d1": 1}},
     )
     with (folder / "qrels" / "test.tsv").open("a") as file:
         file.write("q1\td1\t1\n")
     collection = Collection.read(folder)
     assert list(collection.queries) == ["q1", "q2", "q3"]
-    assert [caveat.count for caveat in collection.warnings] == [1, 1, 1, 2, 1, 1, 1]
+    assert [caveat.count for caveat in collection.caveats] == [1, 1, 1, 2, 1, 1, 1]
     for caveat, words in zip(
-        collection.warnings,
+        collection.caveats,
         (
             "twice",
             "queries that are not",
@@ -81,7 +81,7 @@ def test_an_empty_collection_and_one_without_judged_queries_are_errors(tmp_path:
     with pytest.raises(CollectionError, match="no documents"):
         Collection.read(write_beir(tmp_path / "empty", documents={}))
     with pytest.raises(CollectionError, match="no judged query"):
-        Collection.read(write_beir(tmp_path / "unjudged", judgements={"other": {"d1": 1}}))
+        Collection.read(write_beir(tmp_path / "unjudged", judgments={"other": {"d1": 1}}))
 
 
 def test_an_unknown_layout_and_a_missing_split_are_errors_that_list_what_exists(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ def discounted(gains: list[int]) -> float:
 
 
 def test_figures_are_the_definitions_by_hand() -> None:
-    qrels = {"a": {"d1": 1, "d0": 3, "d2": 2, "gone": 1}, "b": {"d1100": 1, "d50": 1}, "c": {"d1": 1}}
-    scores = measure(qrels, IDS, [ranking(1, 9, 0), ranking(*range(1000)), EMPTY])
+    judgments = {"a": {"d1": 1, "d0": 3, "d2": 2, "gone": 1}, "b": {"d1100": 1, "d50": 1}, "c": {"d1": 1}}
+    scores = measure(judgments, IDS, [ranking(1, 9, 0), ranking(*range(1000)), EMPTY])
     assert scores[MAIN].tolist() == pytest.approx([discounted([1, 0, 3]) / discounted([3, 2, 1, 1]), 0, 0])
     assert scores[EXPONENTIAL].tolist() == pytest.approx([discounted([1, 0, 7]) / discounted([7, 3, 1, 1]), 0, 0])
     assert scores["MRR@10"].tolist() == [1, 0, 0]
@@ -33,8 +33,8 @@ def test_figures_are_the_definitions_by_hand() -> None:
 
 
 def test_equal_scores_keep_the_order_of_the_ranking() -> None:
-    qrels = {"a": {"d0": 1}}
-    assert measure(qrels, IDS, [ranking(1, 0)])["MRR@10"] == measure(qrels, IDS, [ranking(2, 0)])["MRR@10"]
+    judgments = {"a": {"d0": 1}}
+    assert measure(judgments, IDS, [ranking(1, 0)])["MRR@10"] == measure(judgments, IDS, [ranking(2, 0)])["MRR@10"]
 
 
 def test_a_query_without_a_relevant_document_scores_zero_and_negative_grades_are_not_relevant() -> None:
@@ -84,12 +84,12 @@ def test_queries_with_only_negative_grades_score_zero() -> None:
     code = """
 import numpy as np
 from spladerunner.evaluation.measures import measure, Ranking
-qrels = {}
+judgments = {}
 for number in range(200):
-    qrels[f"good {number}"] = {"x": 3, "y": 1}
-    qrels[f"spam {number}"] = {"x": -2, "z": -1000}
+    judgments[f"good {number}"] = {"x": 3, "y": 1}
+    judgments[f"spam {number}"] = {"x": -2, "z": -1000}
 found = Ranking(np.arange(3), np.array([3, 2, 1], dtype=np.float32))
-scores = measure(qrels, ["x", "y", "z"], [found] * len(qrels))
+scores = measure(judgments, ["x", "y", "z"], [found] * len(judgments))
 print({tuple(row) for figures in scores.values() for row in figures.reshape(-1, 2).tolist()})
 """
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)

@@ -16,6 +16,7 @@ from spladerunner import Expander
 from spladerunner.cli.main import build_parser
 from spladerunner.cli.options import open_expander, positive_count, positive_weight
 from tests.hub_server import Hub, serve
+from tests.small_collection import write_beir
 from tests.small_model import write_bundle
 from tests.test_cli import COMMAND, run
 
@@ -24,6 +25,7 @@ ARGUMENTS = {
     "expand": ["the cat"],
     "explain": ["cat", "the cat"],
     "encode": ["corpus.tsv", "-o", "vectors.jsonl"],
+    "eval": ["collection"],
 }
 """The commands that run a model, with their other arguments."""
 
@@ -112,19 +114,14 @@ def test_every_command_loads_what_fetch_has_cached_at_a_revision(hub: Hub, tmp_p
 
     expected = Expander(bundle)
     (tmp_path / "corpus.tsv").write_text("1\tthe cat\n")
-    done = {
-        command: run(*given, "--model", model, env=offline, cwd=tmp_path)
-        for command, given in {
-            "expand": arguments_of("expand"),
-            "explain": arguments_of("explain"),
-            "encode": arguments_of("encode"),
-        }.items()
-    }
+    write_beir(tmp_path / "collection", {"1": ("", "the cat")}, {"q": "cat"}, {"q": {"1": 1}})
+    done = {command: run(*arguments_of(command), "--model", model, env=offline, cwd=tmp_path) for command in ARGUMENTS}
     assert {command: each.returncode for command, each in done.items()} == dict.fromkeys(ARGUMENTS, 0), done
     (weights,) = expected.expand("the cat")
     assert json.loads(done["expand"].stdout) == weights
     assert json.loads(done["explain"].stdout)["score"] == expected.explain("cat", "the cat").score
     assert json.loads((tmp_path / "vectors.jsonl").read_text())["vector"] == pytest.approx(weights)
+    assert "small" in done["eval"].stdout
     assert hub.requests == []
     refused = run("expand", "--model", REPOSITORY, "the cat", env=offline)  # the default branch is not cached
     assert refused.returncode == 1 and f"fetch {REPOSITORY}" in refused.stderr

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-import numpy.typing
+import numpy.typing as npt
 import pytest
 
 PUBLIC = {
@@ -84,10 +84,14 @@ PUBLIC = {
     "spladerunner.export": ["ExportOptions", "Progress", "Target", "export_bundle"],
 }
 
-# Types of other packages' names are public there.
-EXTERNAL = {
-    id(value) for module in (builtins, typing, collections.abc, types, numpy.typing) for value in vars(module).values()
-}
+# Modules without __all__, whose names without an underscore may be imported: they need the extra `eval`.
+PUBLIC_MODULES = [
+    f"spladerunner.evaluation.{name}"
+    for name in ("bm25", "collection", "index_statistics", "measures", "report", "results", "search", "systems")
+]
+
+# Types of other packages.
+EXTERNAL = {id(value) for module in (builtins, typing, collections.abc, types, npt) for value in vars(module).values()}
 
 
 def public_objects(name: str) -> Iterator[tuple[str, Any]]:
@@ -129,6 +133,13 @@ def test_the_public_names_are_these(name: str) -> None:
     assert list(module.__all__) == sorted(module.__all__, key=lambda each: (not each.isupper(), each.islower(), each))
     assert sorted(module.__all__) == sorted(PUBLIC[name])
     assert all(hasattr(module, attribute) for attribute in module.__all__)
+
+
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
+def test_the_modules_of_the_evaluation_are_documented(name: str) -> None:
+    module = importlib.import_module(name)
+    names = {attribute for attribute, value in vars(module).items() if getattr(value, "__module__", "") == name}
+    assert module.__doc__ and any(not attribute.startswith("_") for attribute in names)
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -21,8 +21,8 @@ def opposed(tmp_path_factory: pytest.TempPathFactory, expander: Expander) -> Eva
         "river": ("", "the river where fish are"),
     }
     queries = {"win": "who built the nuclear bomb", "loss": "trout"}
-    judgements = {"win": {"expanded": 1}, "loss": {"late": 1}}
-    folder = write_beir(tmp_path_factory.mktemp("data") / "opposed", documents, queries, judgements)
+    judgments = {"win": {"expanded": 1}, "loss": {"late": 1}}
+    folder = write_beir(tmp_path_factory.mktemp("data") / "opposed", documents, queries, judgments)
     return evaluate(Collection.read(folder), [expander])
 
 

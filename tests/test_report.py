@@ -41,7 +41,7 @@ def test_the_page_is_self_contained_and_has_every_figure(evaluation: Evaluation,
 
 
 def test_hostile_text_is_escaped(tmp_path: Path, expander: Expander) -> None:
-    documents = {"<d1>": (HOSTILE, "honey"), "d2": ("", "trout \x00 \ud83d")}
+    documents = {"<d1>": (HOSTILE, "honey"), "d2": ("", "trout \x00")}
     folder = write_beir(
         tmp_path / "a<b>&",
         documents,

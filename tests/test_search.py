@@ -8,7 +8,7 @@ from spladerunner.evaluation import search
 from spladerunner.evaluation.search import ExactSearch
 from spladerunner.vocabulary import Vocabulary
 
-VOCABULARY = Vocabulary({f"t{n}": n for n in range(40)}, [])
+VOCABULARY = Vocabulary([f"t{n}" for n in range(40)], [])
 
 
 def random_vectors(count: int, seed: int) -> list[SparseVector]:
@@ -34,7 +34,7 @@ def test_rankings_are_all_dot_products_sorted_as_by_trec_eval(monkeypatch: pytes
 
 
 def test_queries_and_documents_over_two_vocabularies_are_an_error() -> None:
-    other = Vocabulary({f"u{n}": n for n in range(40)}, [])
+    other = Vocabulary([f"u{n}" for n in range(40)], [])
     with pytest.raises(CollectionError, match="encode both with one model"):
         ExactSearch(random_vectors(2, 0), ["a"], VOCABULARY).add(random_vectors(1, 1), other)
 

@@ -24,7 +24,12 @@ REPORT_TOPS = (16, 32, 64, 128)
 
 def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to the command line."""
-    parser = commands.add_parser("eval", help="compare models with BM25 on a judged collection")
+    parser = commands.add_parser(
+        "eval",
+        help="compare models with BM25 on a judged collection",
+        description="Compares models with BM25 on a judged collection: quality, index size and speed. Ids must not "
+        "contain white space, as TREC run files cannot hold it.",
+    )
     parser.add_argument("folder", metavar="FOLDER", help="a collection in BEIR's or MS MARCO's layout")
     parser.add_argument("--split", help="of the judgments (default: test in BEIR's layout, dev.small in MS MARCO's)")
     parser.add_argument("--compare", nargs="+", metavar=MODEL, help="several models in one table, instead of --model")
@@ -69,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
         if path:
             Path(path).mkdir(parents=True, exist_ok=True)  # a folder that cannot be written fails before the encoding
     collection = Collection.read(options.folder, options.split)
-    for caveat in collection.warnings:
+    for caveat in collection.caveats:
         _report(f"warning: {caveat}")
     models = list(dict.fromkeys(options.compare or [options.model or EMBEDDED]))
     expanders = [open_expander(options, model) for model in models]
@@ -85,7 +90,7 @@ def _run(options: argparse.Namespace) -> None:
         ]
     )
     evaluation = evaluate(collection, expanders, list(prunings), names=names, progress=_report)
-    for caveat in evaluation.caveats[len(collection.warnings) :]:
+    for caveat in evaluation.caveats[len(collection.caveats) :]:
         _report(f"warning: {caveat}")
     print(drawn(evaluation))
     if options.output:

@@ -110,7 +110,7 @@ def quality_against_size(points: Sequence[Point], baseline: Point, measure: str)
 def histogram(name: str, counts: NDArray[np.int64], bin_width: float) -> str:
     """Draws how many values lie in [0, bin_width), [bin_width, 2 bin_width) ..., merged into at most BARS bars."""
     counts = np.trim_zeros(counts, "b")
-    edges = MaxNLocator(BARS, integer=True, steps=[1, 2, 5, 10]).tick_values(0, len(counts))
+    edges = np.asarray(MaxNLocator(BARS, integer=True, steps=[1, 2, 5, 10]).tick_values(0, len(counts)))
     heights, _ = np.histogram(np.arange(len(counts)), edges, weights=counts)
 
     def draw(axes: Axes) -> None:
@@ -167,9 +167,11 @@ def _inline(svg: str, width: int) -> str:
 def _label(axes: Axes, points: Sequence[Point]) -> None:
     """Labels each point where nothing else is; a label without room is left out, as the table names every system.
 
-    adjustText was tried instead: it pushes labels away from their points, and leaves overlaps where they are many.
+    adjustText, tried instead, moves labels away from their points where these are many, as on a phone.
     """
-    axes.get_figure(root=True).draw_without_rendering()  # sets the axes' place
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # lays out the axes
     taken = [line.get_window_extent() for line in axes.lines if line.get_gid()]
     for point in points:
         for x, y, horizontal, vertical in LABEL_OFFSETS:

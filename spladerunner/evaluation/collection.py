@@ -38,15 +38,15 @@ class Collection:
     """A judged collection.
 
     documents, queries: {id: text}, with a document's title before its text; only queries that have judgments.
-    judgements: {query: {document: grade}}. warnings: properties of the collection that may change a figure.
+    judgments: {query: {document: grade}}. caveats: properties of the collection that may change a figure.
     """
 
     name: str
     split: str
     documents: dict[str, str]
     queries: dict[str, str]
-    judgements: dict[str, dict[str, int]]
-    warnings: tuple[Caveat, ...] = ()
+    judgments: dict[str, dict[str, int]]
+    caveats: tuple[Caveat, ...] = ()
 
     @classmethod
     def read(cls, folder: str | PathLike[str], split: str | None = None) -> Collection:
@@ -71,14 +71,14 @@ class Collection:
             )
         split = DEFAULT_SPLIT[layout] if split is None else split
         if layout == BEIR:
-            judgements, repeated = _read_judgements(_split_file(folder, "qrels/{}.tsv", split))
+            judgments, repeated = _read_judgments(_split_file(folder, "qrels/{}.tsv", split))
             documents = _read_texts(folder / BEIR, _DOCUMENT)
             queries = _read_texts(folder / "queries.jsonl", _QUERY)
         else:
-            judgements, repeated = _read_judgements(_split_file(folder, "qrels.{}.tsv", split))
+            judgments, repeated = _read_judgments(_split_file(folder, "qrels.{}.tsv", split))
             documents = _read_texts(folder / MS_MARCO)
             queries = _read_texts(_split_file(folder, "queries.{}.tsv", split))
-        return _match(folder, split, documents, queries, judgements, repeated)
+        return _match(folder, split, documents, queries, judgments, repeated)
 
 
 def _match(
@@ -86,23 +86,23 @@ def _match(
     split: str,
     documents: dict[str, str],
     queries: dict[str, str],
-    judgements: dict[str, dict[str, int]],
+    judgments: dict[str, dict[str, int]],
     repeated: int,
 ) -> Collection:
     """Keeps the judged queries, and counts what does not match."""
     if not documents:
         raise CollectionError(f"{folder} has no documents.", path=folder)
-    judged = {query: judgements[query] for query in queries if query in judgements}
+    judged = {query: judgments[query] for query in queries if query in judgments}
     if not judged:
         raise CollectionError(
-            f"{folder} has no judged query: none has one of the {len(judgements)} query ids in the qrels {split!r}.",
+            f"{folder} has no judged query: none has one of the {len(judgments)} query ids in the qrels {split!r}.",
             path=folder,
         )
     unknown_documents = sum(document not in documents for row in judged.values() for document in row)
     without_relevant = sum(max(row.values()) < 1 for row in judged.values())
     caveats = (
         Caveat("judgments given twice, with the same grade", repeated),
-        Caveat("judged queries that are not in the collection, left out", len(judgements) - len(judged)),
+        Caveat("judged queries that are not in the collection, left out", len(judgments) - len(judged)),
         Caveat("queries without a judgment in this split, left out", len(queries) - len(judged)),
         Caveat("judgments of documents that are not in the collection, counted as not found", unknown_documents),
         Caveat("judged queries without a relevant document, counted as 0 as in trec_eval", without_relevant),
@@ -149,9 +149,9 @@ def _read_texts(path: Path, fields: Fields = _DOCUMENT) -> dict[str, str]:
     return texts
 
 
-def _read_judgements(path: Path) -> tuple[dict[str, dict[str, int]], int]:
+def _read_judgments(path: Path) -> tuple[dict[str, dict[str, int]], int]:
     """Reads BEIR's three columns or TREC's four; returns {query: {document: grade}}, and the number of repetitions."""
-    judgements: dict[str, dict[str, int]] = {}
+    judgments: dict[str, dict[str, int]] = {}
     repeated = 0
     for number, line in enumerate(Input(str(path), "tsv").lines(), start=1):
         try:
@@ -171,7 +171,7 @@ def _read_judgements(path: Path) -> tuple[dict[str, dict[str, int]], int]:
                 path=path,
                 line=number,
             )
-        row = judgements.setdefault(query, {})
+        row = judgments.setdefault(query, {})
         if row.get(document, grade) != grade:
             raise CollectionError(
                 f"{path}, line {number}: query {query!r} has two grades for document {document!r}. Remove one.",
@@ -180,4 +180,4 @@ def _read_judgements(path: Path) -> tuple[dict[str, dict[str, int]], int]:
             )
         repeated += document in row
         row[document] = grade
-    return judgements, repeated
+    return judgments, repeated

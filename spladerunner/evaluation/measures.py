@@ -19,7 +19,7 @@ MAIN = "nDCG@10"
 MEASURES = {MAIN: nDCG @ 10, "MRR@10": RR @ 10, "recall@100": R @ 100, "recall@1000": R @ 1000}
 
 EXPONENTIAL = "nDCG@10, gain 2^grade - 1"
-"""A further measure where qrels are graded."""
+"""A further measure where judgments are graded."""
 
 LARGEST_EXPONENT = 30
 
@@ -29,10 +29,12 @@ Scores = dict[str, NDArray[np.float64]]
 """{measure: (queries,)}. Of all measures, higher is better."""
 
 
-def measure(qrels: Mapping[str, Mapping[str, int]], document_ids: Sequence[str], rankings: Sequence[Ranking]) -> Scores:
-    """Scores each query's ranking. qrels: {query: {document: grade}}; rankings: in the order of qrels.
+def measure(
+    judgments: Mapping[str, Mapping[str, int]], document_ids: Sequence[str], rankings: Sequence[Ranking]
+) -> Scores:
+    """Scores each query's ranking. judgments: {query: {document: grade}}; rankings: in the order of judgments.
 
-    nDCG takes the grade as the gain, as trec_eval does. With graded qrels, nDCG with a gain of 2^grade - 1 is added
+    nDCG takes the grade as the gain, as trec_eval does. With graded judgments, nDCG with a gain of 2^grade - 1 is added
     (Burges et al., "Learning to rank using gradient descent", ICML 2005). A grade of 1 or more is relevant. A query
     that retrieves nothing scores 0.
 
@@ -42,18 +44,20 @@ def measure(qrels: Mapping[str, Mapping[str, int]], document_ids: Sequence[str],
     [0.5]
     """
     measures = dict(MEASURES)
-    grades = {grade for row in qrels.values() for grade in row.values() if grade > 0}
+    grades = {grade for row in judgments.values() for grade in row.values() if grade > 0}
     if 1 < max(grades, default=0) <= LARGEST_EXPONENT:
         measures[EXPONENTIAL] = nDCG(gains={grade: 2**grade - 1 for grade in grades}) @ 10
     # Scores by rank: ties are broken in the rankings already, and every tool must see the same order.
     run = {
         query: {document_ids[at]: float(len(ranking.documents) - rank) for rank, at in enumerate(ranking.documents)}
-        for query, ranking in zip(qrels, rankings, strict=True)
+        for query, ranking in zip(judgments, rankings, strict=True)
     }
     # trec_eval writes outside its memory if all grades of a query are -2 or less; to these measures 0 is the same.
-    non_negative = {query: {document: max(grade, 0) for document, grade in row.items()} for query, row in qrels.items()}
-    position = {query: at for at, query in enumerate(qrels)}
-    scores = {name: np.zeros(len(qrels)) for name in measures}
+    non_negative = {
+        query: {document: max(grade, 0) for document, grade in row.items()} for query, row in judgments.items()
+    }
+    position = {query: at for at, query in enumerate(judgments)}
+    scores = {name: np.zeros(len(judgments)) for name in measures}
     for name, alone in measures.items():  # together, ir_measures may give one nDCG the gains of the other
         for metric in ir_measures.iter_calc([alone], non_negative, run):
             scores[name][position[metric.query_id]] = metric.value

@@ -83,7 +83,7 @@ def analyze_queries(evaluation: Evaluation, expander: Expander, limit: int = LIM
     queries, ids = list(collection.queries), list(collection.documents)
     chosen: list[tuple[int, int, int | None]] = []
     for at in _largest(differences, limit):
-        relevant = {document for document, grade in collection.judgements[queries[at]].items() if grade > 0}
+        relevant = {document for document, grade in collection.judgments[queries[at]].items() if grade > 0}
         rankings = system.rankings[at], bm25.rankings[at]
         better, worse = rankings if differences[at] > 0 else rankings[::-1]
         first = next(document for document in better.documents.tolist() if ids[document] in relevant)

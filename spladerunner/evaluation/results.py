@@ -61,7 +61,7 @@ class Evaluation:
 
     @property
     def _judgments(self) -> int:
-        return sum(map(len, self.collection.judgements.values()))
+        return sum(map(len, self.collection.judgments.values()))
 
     def against_bm25(self, system: System) -> Comparison:
         """Compares a system's nDCG@10 with BM25's."""
@@ -193,4 +193,4 @@ def evaluate(
         for system in (*systems, bm25)
         if (count := sum(not ranking.documents.size for ranking in system.rankings))
     ]
-    return Evaluation(collection, systems, bm25, index, (*collection.warnings, *empty))
+    return Evaluation(collection, systems, bm25, index, (*collection.caveats, *empty))

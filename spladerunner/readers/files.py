@@ -24,13 +24,21 @@ _COMPRESSED = (".gz", ".zst")
 
 @dataclass(frozen=True)
 class Input:
-    """A file of texts, or "-" for standard input.
+    r"""A file of texts, or "-" for standard input.
 
     kind: "jsonl", "tsv", "text" or "parquet"; by default, the one that the suffix before .gz or .zst says.
     Raises InputError if the suffix is not known, or the file is Parquet and compressed.
 
     >>> Input("corpus.jsonl.gz").kind
     'jsonl'
+    >>> Input("-", "text").name, Input("-", "text").size()
+    ('standard input', None)
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "queries.txt")
+    ...     _ = file.write_text("who built the bomb\nriver bank\n")
+    ...     Input(str(file)).count(), list(Input(str(file)).lines())
+    (2, [b'who built the bomb', b'river bank'])
     """
 
     path: str

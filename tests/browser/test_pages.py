@@ -17,7 +17,7 @@ from spladerunner.evaluation.collection import Collection
 from spladerunner.evaluation.results import evaluate
 from spladerunner.evaluation.systems import UNPRUNED, Pruning
 from tests.browser.chromium import Browser
-from tests.small_collection import DOCUMENTS, HOSTILE, JUDGEMENTS, QUERIES, write_beir
+from tests.small_collection import DOCUMENTS, HOSTILE, JUDGMENTS, QUERIES, write_beir
 
 LEAST_CONTRAST = 4.5
 """Of text against its background: WCAG 2.2, level AA."""
@@ -46,9 +46,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory, expander: Expander) -> dict[
     folder = tmp_path_factory.mktemp("pages")
     documents = {**DOCUMENTS, "late": (LONG, "weather report " * 200 + "mayfly")}
     queries = {**QUERIES, "late": "mayfly", "expanded": "which weapon did scientists invent in wartime"}
-    judgements = {**JUDGEMENTS, "late": {"late": 1}, "expanded": {"d1": 1}}
+    judgments = {**JUDGMENTS, "late": {"late": 1}, "expanded": {"d1": 1}}
     collection = Collection.read(
-        write_beir(folder / f"small {HOSTILE.replace('/', '-')}", documents, queries, judgements)
+        write_beir(folder / f"small {HOSTILE.replace('/', '-')}", documents, queries, judgments)
     )
     prunings = [UNPRUNED, *(Pruning(top=n) for n in (2, 4, 8, 16)), Pruning(min_weight=0.5)]
     found = evaluate(collection, [expander, Expander()], prunings, names=["tiny-en", f"other {HOSTILE}"])
