@@ -28,7 +28,6 @@ from spladerunner.export.passes.tie_embedding import TieEmbedding
 from spladerunner.inference.pooling import ACTIVATIONS, max_pool, sum_pool
 from spladerunner.model.sentence_transformers import MaskedLanguageModel
 from tests.checkpoints import save_bert
-from tests.conftest import ROOT
 from tests.small_model import TOKENS, SmallGraph
 
 IDS = np.array([[2, 7, 8, 9, 3, 0, 0], [2, 9, 12, 14, 15, 16, 3]], dtype=np.int64)
@@ -169,14 +168,6 @@ def test_an_unmet_postcondition_is_an_error_that_names_the_pass(tmp_path: Path) 
     small = SmallGraph().save(tmp_path / "small.onnx")
     with pytest.raises(CheckpointError, match=r"The pass 'truncate' ensures input_ids and logits .* \(after\.onnx\)"):
         Truncate()(Graph(small), tmp_path / "after.onnx")
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/design.md"])
-def test_the_picture_names_the_passes_in_their_order(page: str) -> None:
-    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
-    (picture,) = (line for line in lines if line.startswith("checkpoint ─"))
-    names = [each.name for each in passes("cpu", positions=64)]
-    assert picture.split(" ─▶ ") == ["checkpoint", "convert", *names, "verify", "bundle"]
 
 
 def test_passes_of_equal_options_are_equal() -> None:
