@@ -1,8 +1,10 @@
 # make run      the embedded pair at work, in an environment with the runtime alone
-# make test     lint, types and tests, in an environment with what the tests and the export need
+# make check    lint, types and the tests that need no torch and take no seconds; under a minute
+# make test     lint, types and all tests, in an environment with what the tests and the export need
+# make docs     the site of the documentation, strict, and the notebooks of examples/
 # make engines  vectors in real search engines, in an environment with those
 # make browser  tests of the pages in a headless Chromium, in an environment of their own
-# make bench    every table of benchmarks/README.md; an hour, with nothing else running
+# make bench    every table of benchmarks/; an hour, with nothing else running
 # make models   the embedded bundle again, from its checkpoints
 # make quality  nDCG@10 of the embedded bundle, its checkpoints and BM25
 # make picture  docs/expansion.svg again
@@ -10,30 +12,46 @@
 PYTHON ?= python3
 SHARED ?= ../shared
 RUN := .venv
+CHECK := .venv-check
 TEST := .venv-test
+DOCS := .venv-docs
 BROWSER := .venv-browser
 # The export holds huggingface_hub below 1 in the environment of the tests; the runtime works with its successors too.
 HUBS := .venv-hub-1 .venv-hub-2
 ENGINES := .venv-engines
-SOURCES := pyproject.toml README.md $(wildcard $(foreach kind,py css js,spladerunner/*.$(kind) spladerunner/*/*.$(kind)) \
-	export/* models/* models/*/*)
+SOURCES := pyproject.toml README.md $(shell find spladerunner export models -type f -not -name '*.pyc')
 
 SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.
 QUESTION := who built the nuclear bomb
 
-.PHONY: run test engines browser bench models quality picture clean
+.PHONY: run check lint types quick test docs engines browser bench models quality picture clean
 
 run: $(RUN)/installed
 	@$(RUN)/bin/spladerunner expand --top 12 "$(SENTENCE)"
 	@$(RUN)/bin/spladerunner expand --query --top 8 "$(QUESTION)"
 	@$(RUN)/bin/spladerunner explain "$(QUESTION)" "$(SENTENCE)"
 
-test: $(TEST)/installed $(HUBS:=/installed)
-	$(TEST)/bin/ruff format --check .
-	$(TEST)/bin/ruff check .
-	$(TEST)/bin/mypy
+check: $(CHECK)/installed
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types quick
+
+lint: $(CHECK)/installed
+	$(CHECK)/bin/ruff format --check .
+	$(CHECK)/bin/ruff check .
+	$(CHECK)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+types: $(CHECK)/installed
+	$(CHECK)/bin/mypy
+
+quick: $(CHECK)/installed
+	$(CHECK)/bin/python -m pytest --quiet --numprocesses 2 --dist worksteal -m "not network and not slow and not torch"
+
+test: lint types $(TEST)/installed $(HUBS:=/installed)
 	$(TEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
 	for hub in $(HUBS); do $$hub/bin/python -m pytest --numprocesses 2 tests/test_hub.py || exit 1; done
+
+docs: $(DOCS)/installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+	$(DOCS)/bin/python -m pytest --quiet --noconftest tests/site --nbmake examples
 
 engines: $(ENGINES)/installed
 	$(ENGINES)/bin/python -m pytest tests/engines
@@ -42,9 +60,9 @@ browser: $(BROWSER)/installed
 	$(BROWSER)/bin/python -m pytest tests/browser
 
 bench: $(TEST)/installed
-	$(TEST)/bin/pip install --quiet --disable-pip-version-check matplotlib
-	for table in throughput share cold_start latency memory levers invariance scaling size plot; do \
-		$(TEST)/bin/python -m benchmarks.$$table $(SHARED) .bench || exit 1; done
+	for command in throughput cold_start latency memory scaling size lab.levers lab.invariance lab.share; do \
+		$(TEST)/bin/python -m benchmarks.$$command $(SHARED) .bench || exit 1; done
+	$(TEST)/bin/python -m benchmarks.plot
 
 models: $(TEST)/installed
 	rm -rf models/tiny-en
@@ -52,7 +70,7 @@ models: $(TEST)/installed
 		-o models/tiny-en --license Apache-2.0
 
 quality: $(TEST)/installed
-	$(TEST)/bin/python benchmarks/quality.py $(SHARED)/data $(SHARED)/tiny-en
+	$(TEST)/bin/python -m benchmarks.quality $(SHARED)/data $(SHARED)/tiny-en
 
 picture: $(TEST)/installed
 	$(TEST)/bin/python docs/picture.py
@@ -63,11 +81,21 @@ $(RUN)/installed: $(SOURCES)
 	$(RUN)/bin/pip install --quiet --disable-pip-version-check .
 	@touch $@
 
+$(CHECK)/installed: pyproject.toml
+	$(PYTHON) -m venv $(CHECK)
+	$(CHECK)/bin/pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@touch $@
+
 # This release of torch comes without CUDA; asked for without it, torch brings gigabytes of it.
 $(TEST)/installed: pyproject.toml
 	$(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(TEST)/bin/pip install --quiet --disable-pip-version-check --editable ".[export,test]"
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check --editable ".[test-export]"
+	@touch $@
+
+$(DOCS)/installed: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check --editable ".[docs,formats]"
 	@touch $@
 
 # Debian's packages where there is no browser yet and they may be installed; the tests say what is missing.
@@ -90,4 +118,4 @@ $(ENGINES)/installed: pyproject.toml $(wildcard tests/engines/*.txt)
 	@touch $@
 
 clean:
-	rm -rf $(RUN) $(TEST) $(HUBS) $(ENGINES) $(BROWSER) .bench build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(RUN) $(CHECK) $(TEST) $(DOCS) $(HUBS) $(ENGINES) $(BROWSER) .bench build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

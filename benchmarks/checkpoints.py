@@ -1,8 +1,8 @@
-"""Checkpoints with random weights and real shapes, so that any system can be measured on the same numbers.
+"""Checkpoints with random weights in the shapes of published models, so that every system runs the same weights.
 
-A trained SPLADE model weighs about a hundred tokens of a text, a random one half the vocabulary. The decoder's bias is
-set so that a typical text gets about as many weights as from a trained model; else the cost of what comes after the
-model would be measured on something that does not occur.
+A document of a trained SPLADE model has about a hundred weights; with random parameters it would have half the
+vocabulary. The decoder's bias is shifted so that a typical text gets as many weights as from a trained model, because
+their number sets the cost of everything after the graph.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from transformers import (
 )
 
 WEIGHTS = 150
-"""The weights of a typical text."""
-
-SHAPES = ("bert-base", "distilbert", "bert-tiny")
+"""Number of weights of a typical text."""
 
 
-def make_checkpoint(shape: str, folder: Path, vocabulary: Path, texts: Sequence[str]) -> Path:
-    """Writes a checkpoint of one of SHAPES to a folder, and returns it. vocabulary: a token a line."""
+def write_checkpoint(shape: str, folder: Path, vocabulary: Path, texts: Sequence[str]) -> Path:
+    """Writes a checkpoint with its tokenizer to `folder`, and returns it.
+
+    shape: "bert-base", "distilbert" or "bert-tiny". vocabulary: a file with one token per line. texts: typical texts,
+    which calibrate the bias.
+    """
     torch.manual_seed(0)
     tokenizer_class = DistilBertTokenizerFast if shape == "distilbert" else BertTokenizerFast
     tokenizer = tokenizer_class(vocab_file=str(vocabulary), do_lower_case=True, model_max_length=512)

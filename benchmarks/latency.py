@@ -1,4 +1,4 @@
-"""One query from text to {token: weight}, against the bare run of its graph, and where the time goes.
+"""Latency of one query from text to {token: weight}, beside the bare run of its graph and each stage alone.
 
 python -m benchmarks.latency SHARED FOLDER
 """
@@ -6,12 +6,13 @@ python -m benchmarks.latency SHARED FOLDER
 from __future__ import annotations
 
 import json
-import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
-from benchmarks.materials import make
-from benchmarks.measure import keep, machine, median, table
+from benchmarks.harness import argument_parser, machine, markdown_table, save_result
+from benchmarks.workload import bundle_of, prepare
 from spladerunner import Expander
 from spladerunner.inference.pooling import ACTIVATIONS, max_pool, sparsify
 from spladerunner.inference.session import Session
@@ -19,57 +20,64 @@ from spladerunner.inference.tokenizer import Tokenizer
 from spladerunner.model.registry import embedded_folder
 
 QUERIES = 300
-PARTS = ("text to dict", "tokenizing", "bare run", "pooling", "to a vector", "to a dict")
+WARM_UP = 20
+TOTAL = "text to dict"
+BARE_RUN = "bare run"
+STAGES = (TOTAL, "tokenizing", BARE_RUN, "pooling", "to a vector", "to a dict")
 
 
-def p50(measured: list[float]) -> str:
-    """The median in milliseconds."""
-    return f"{median(measured) * 1e3:.3f}"
-
-
-def measure(bundle: Path, graph: Path, queries: list[str]) -> dict[str, list[float]]:
-    """Seconds of each query: whole, and of each part alone, in turn."""
+def measure(bundle: Path, graph: Path, queries: Sequence[str]) -> dict[str, list[float]]:
+    """Seconds of each query in total, and of each stage alone, in turn."""
     expander = Expander(bundle, 64)
     session, tokenizer = Session(graph), Tokenizer(bundle / "tokenizer.json")
     vocabulary = tokenizer.vocabulary
-    found: dict[str, list[float]] = {part: [] for part in PARTS}
-    for query in [*queries[:20], *queries]:
+    found: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    for query in [*queries[:WARM_UP], *queries]:
         laps = [time.perf_counter()]
         expander.expand_query(query)
         laps.append(time.perf_counter())
-        batch = tokenizer.encode(query, 64)
+        text = tokenizer.encode(query, 64)
         laps.append(time.perf_counter())
-        logits = session.run(batch)
+        logits = session.run(text)
         laps.append(time.perf_counter())
-        pooled = max_pool(logits, batch.mask)[0, : len(vocabulary)]
+        pooled = max_pool(logits, text.mask)[0, : len(vocabulary)]
         laps.append(time.perf_counter())
         vector = sparsify(pooled, vocabulary.carries_weight, ACTIVATIONS["log1p_relu"])
         laps.append(time.perf_counter())
         vocabulary.weights(vector)
         laps.append(time.perf_counter())
-        for part, started, ended in zip(PARTS, laps, laps[1:], strict=False):
-            found[part].append(ended - started)
-    return {part: times[20:] for part, times in found.items()}  # the first ones warm up
+        for stage, started, ended in zip(STAGES, laps, laps[1:], strict=False):
+            found[stage].append(ended - started)
+    return {stage: times[-len(queries) :] for stage, times in found.items()}
+
+
+def report(found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Medians in milliseconds."""
+    rows = [
+        [
+            name,
+            *(f"{median(times[stage]) * 1e3:.3f}" for stage in STAGES),
+            f"{median(times[TOTAL]) / median(times[BARE_RUN]):.2f}",
+        ]
+        for name, times in found.items()
+    ]
+    return markdown_table(["p50, ms", *STAGES, f"{TOTAL} / {BARE_RUN}"], rows)
 
 
 def main() -> None:
-    """Measures, keeps and prints."""
-    shared, folder = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
-    make(shared, folder)
+    """Measures, saves the result and prints the table."""
+    arguments = argument_parser(__doc__).parse_args()
+    shared, folder = arguments.shared, arguments.folder
+    prepare(shared, folder, ["bert-tiny"])
     with (shared / "data" / "scifact" / "queries.jsonl").open(encoding="utf-8") as file:
         queries = [json.loads(line)["text"] for line in file][:QUERIES]
-    tiny = folder / "bert-tiny-made" / "bundle"
+    tiny = bundle_of(folder, "bert-tiny")
     found = {
         "embedded pair": measure(embedded_folder(), embedded_folder() / "query.onnx", queries),
         "BERT-tiny, vocabulary 30,522": measure(tiny, tiny / "doc.onnx", queries),
     }
-    print(machine(), "\n")
-    rows = [
-        [name, *(p50(laps[part]) for part in PARTS), f"{median(laps['text to dict']) / median(laps['bare run']):.2f}"]
-        for name, laps in found.items()
-    ]
-    print(table(["p50, ms", *PARTS, "text to dict / bare run"], rows))
-    keep("latency", found)
+    save_result("latency", found)
+    print(f"{machine()}\n\n{report(found)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Peak memory over ten thousand documents, and under a limit.
+"""Peak memory of a process over ten thousand documents.
 
 python -m benchmarks.memory SHARED FOLDER
 """
@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.materials import make, own_environment
-from benchmarks.measure import keep, machine, table
+from benchmarks.environments import own_python
+from benchmarks.harness import argument_parser, machine, markdown_table, save_result
+from benchmarks.workload import bundle_of, prepare
 
 DOCUMENTS = 10_000
+MARKS = ("before", "1", "100", "1000", "2500", "5000", "7500", "10000")
 
 CODE = """
 import itertools, json, sys
 from spladerunner import Expander
 model, texts, count = sys.argv[1:]
 expander = Expander(*[model] if model else [])
-def peak():  # getrusage would count its parent's, from before it was this program
+def peak():  # getrusage would include the parent's peak, from before exec
     (line,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 found = {"before": peak()}
@@ -36,33 +38,34 @@ print(json.dumps(found))
 """
 
 
-def measure(python: Path, model: str, texts: Path, count: int) -> dict[str, float]:
-    """Peak resident memory in MB after so many documents, which are read from a file one by one."""
+def measure(python: Path, model: str, texts: Path, count: int = DOCUMENTS) -> dict[str, float]:
+    """Peak resident memory in MB by the number of documents encoded so far; they are read from a file one by one.
+
+    model: folder of a bundle, or "" for the embedded pair. texts: JSON Lines with the key text.
+    """
     command = [str(python), "-c", CODE, model, str(texts), str(count)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd="/")
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
 
+def report(found: Mapping[str, Mapping[str, float]]) -> str:
+    """Megabytes by the number of documents."""
+    rows = [[name, *(f"{peaks[mark]:.0f}" for mark in MARKS)] for name, peaks in found.items()]
+    return markdown_table(["peak MB after", *MARKS], rows)
+
+
 def main() -> None:
-    """Measures, keeps and prints."""
-    shared, folder = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
-    make(shared, folder)
-    own = own_environment(folder)
-    bundle = str(folder / "bert-base-made" / "bundle")
-    found = {
-        name: measure(own, model, shared / "data" / "scifact" / "corpus.jsonl", DOCUMENTS)
-        for name, model in (("embedded pair", ""), ("BERT-base int8", bundle))
-    }
-    print(machine(), "\n")
-    marks = list(next(iter(found.values())))
-    print(
-        table(
-            ["peak MB after", *marks],
-            [[name, *(f"{mb:.0f}" for mb in peaks.values())] for name, peaks in found.items()],
-        )
-    )
-    keep("memory", found)
+    """Measures, saves the result and prints the table."""
+    arguments = argument_parser(__doc__).parse_args()
+    shared, folder = arguments.shared, arguments.folder
+    prepare(shared, folder, ["bert-base"])
+    python = own_python(folder)
+    models = {"embedded pair": "", "BERT-base int8": str(bundle_of(folder, "bert-base"))}
+    corpus = shared / "data" / "scifact" / "corpus.jsonl"
+    found = {name: measure(python, model, corpus) for name, model in models.items()}
+    save_result("memory", found)
+    print(f"{machine()}\n\n{report(found)}")
 
 
 if __name__ == "__main__":

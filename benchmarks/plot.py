@@ -5,19 +5,18 @@ python -m benchmarks.plot
 
 from __future__ import annotations
 
+import argparse
 import json
+from statistics import median
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib import pyplot as plt
-
-from benchmarks.measure import HERE, RESULTS, median
+from benchmarks.harness import HERE, RESULTS
 
 OWN, OTHER = "#0b6e4f", "#9aa5b1"
 
 
 def draw_throughput(axes: Any, shape: str, result: dict[str, Any]) -> None:
-    """Documents a second of each system at its best setting."""
+    """Draws documents a second of each system at its best setting, with axes of matplotlib."""
     speeds = {
         system: median([found["docs_per_second"]["mixed"] for found in rounds])
         for system, rounds in result["rounds"].items()
@@ -32,7 +31,7 @@ def draw_throughput(axes: Any, shape: str, result: dict[str, Any]) -> None:
 
 
 def draw_scaling(axes: Any, scaling: dict[str, Any]) -> None:
-    """Milliseconds a text against its length, the vocabulary, and the number of texts."""
+    """Draws milliseconds a text by length and by vocabulary, and seconds by the number of texts."""
     for name, found in scaling["length"].items():
         lengths = sorted(found, key=int)
         axes[0].plot([int(n) for n in lengths], [found[n] * 1e3 for n in lengths], marker="o", label=name)
@@ -54,7 +53,12 @@ def draw_scaling(axes: Any, scaling: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Draws what has been measured."""
+    """Draws the records that the file of results has."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+
     mpl.rcParams.update({"svg.hashsalt": "spladerunner", "svg.fonttype": "none", "font.size": 9})
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     shapes = [name.removeprefix("throughput ") for name in results if name.startswith("throughput ")]

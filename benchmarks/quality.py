@@ -1,19 +1,20 @@
 """nDCG@10 of the embedded pair on judged collections: int8 bundle, torch float32 checkpoints, and BM25.
 
-    python benchmarks/quality.py DATA CHECKPOINTS
+    python -m benchmarks.quality DATA CHECKPOINTS
 
-DATA holds a folder for each collection, in BEIR's layout; CHECKPOINTS holds doc/ and query/. Prints the table that
-models/README.md shows.
+DATA has a folder for each collection in BEIR's layout; CHECKPOINTS has doc/ and query/. models/README.md shows the
+table.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.harness import markdown_table
 from spladerunner import Expander, SparseVector
 from spladerunner.evaluation.collection import Collection
 from spladerunner.evaluation.measures import EXPONENTIAL, MAIN, Scores, measure
@@ -26,7 +27,7 @@ MAX_LENGTH = 256
 
 
 def quality(collection: Collection, expander: Expander, checkpoints: Path) -> dict[str, float]:
-    """The figures of the table's rows on a collection."""
+    """Mean nDCG@10 on a collection, by row of the table."""
     (int8,) = evaluate_model(collection, expander)
     bm25, _ = evaluate_bm25(collection)
     return {
@@ -37,20 +38,20 @@ def quality(collection: Collection, expander: Expander, checkpoints: Path) -> di
 
 
 def ndcg(scores: Scores) -> float:
-    """Mean nDCG@10 with gains of 2^grade - 1, which for judgements of 0 and 1 are the grades themselves."""
+    """Mean nDCG@10 with gains of 2^grade - 1, which equal the grades where those are 0 and 1."""
     return float(scores.get(EXPONENTIAL, scores[MAIN]).mean())
 
 
 def torch_scores(collection: Collection, checkpoints: Path, vocabulary: Vocabulary) -> Scores:
-    """Each query's figures with the published formula in torch and transformers, float32, without the runtime."""
+    """Scores of each query with the published formula in torch, float32, without the runtime."""
     queries = torch_vectors(checkpoints / "query", list(collection.queries.values()))
     search = ExactSearch(queries, list(collection.documents), vocabulary)
     search.add(torch_vectors(checkpoints / "doc", list(collection.documents.values())), vocabulary)
-    return measure(collection.judgements, list(collection.documents), search.rankings)
+    return measure(collection.judgments, list(collection.documents), search.rankings)
 
 
 def torch_vectors(checkpoint: Path, texts: Sequence[str], batch_size: int = 8) -> list[SparseVector]:
-    """log(1 + relu(max over unmasked positions)) in torch; batches are of similar length, for speed."""
+    """log(1 + relu(max over unmasked positions)) in torch, in batches of texts of similar length."""
     import torch
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -75,12 +76,14 @@ def torch_vectors(checkpoint: Path, texts: Sequence[str], batch_size: int = 8) -
 
 def main() -> None:
     """Measures every collection and prints the table."""
-    data, checkpoints = map(Path, sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", metavar="DATA", type=Path)
+    parser.add_argument("checkpoints", metavar="CHECKPOINTS", type=Path)
+    arguments = parser.parse_args()
     expander = Expander()
-    columns = [quality(Collection.read(data / name), expander, checkpoints) for name in COLLECTIONS]
-    print("| nDCG@10 | " + " | ".join(COLLECTIONS) + " |\n|---|" + "---|" * len(COLLECTIONS))
-    for name in columns[0]:
-        print(f"| {name} | " + " | ".join(f"{column[name]:.3f}" for column in columns) + " |")
+    columns = [quality(Collection.read(arguments.data / name), expander, arguments.checkpoints) for name in COLLECTIONS]
+    rows = [[name, *(f"{column[name]:.3f}" for column in columns)] for name in columns[0]]
+    print(markdown_table(["nDCG@10", *COLLECTIONS], rows))
 
 
 if __name__ == "__main__":

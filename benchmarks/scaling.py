@@ -1,4 +1,4 @@
-"""How the cost grows: with a text's length, the number of texts, the vocabulary, threads and processes.
+"""Growth of the cost with the length of a text, the number of texts, the vocabulary, threads and processes.
 
 python -m benchmarks.scaling SHARED FOLDER
 """
@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import itertools
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-from benchmarks.checkpoints import make_checkpoint
-from benchmarks.materials import make, make_bundle, make_texts, own_environment
-from benchmarks.measure import in_turn, keep, machine, median, table
+from benchmarks.environments import own_python
+from benchmarks.harness import argument_parser, in_rounds, machine, markdown_table, save_result, seconds
+from benchmarks.workload import bundle_of, prepare, read_texts, texts_file, write_bundle
 from spladerunner import Expander
 from spladerunner.inference.cpu_count import available_cores
 from spladerunner.model.registry import embedded_folder
 
+PAIR, BERT_BASE = "embedded pair", "BERT-base int8"
 LENGTHS = (16, 32, 64, 128, 256, 512)
 COUNTS = (250, 500, 1000, 2000)
-VOCABULARIES = (7_630, 15_261, 30_522, 61_044, 122_088)
+VOCABULARY_SIZES = (7_630, 15_261, 30_522, 61_044, 122_088)
+DOCUMENTS = {PAIR: 600, BERT_BASE: 60}
+"""Documents of a run with several threads or processes."""
 
-PROCESS = """
+PROCESS_CODE = """
 import json, sys, time
 from spladerunner import Expander
 bundle, texts, count = sys.argv[1:]
@@ -39,16 +42,9 @@ print(time.perf_counter() - started)
 """
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """How long it takes."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
-
-
-def in_processes(python: Path, bundle: Path, texts: Path, count: int, processes: int) -> float:
-    """Documents a second of several processes of one thread each, that start together."""
-    command = [str(python), "-c", PROCESS, str(bundle), str(texts), str(count)]
+def speed_of_processes(python: Path, bundle: Path, texts: Path, count: int, processes: int) -> float:
+    """Documents a second of processes of one thread each, which start to encode together."""
+    command = [str(python), "-c", PROCESS_CODE, str(bundle), str(texts), str(count)]
     running = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
         for _ in range(processes)
@@ -62,88 +58,128 @@ def in_processes(python: Path, bundle: Path, texts: Path, count: int, processes:
     return processes * count / max(float(process.communicate()[0]) for process in running)
 
 
-def in_threads(expander: Expander, texts: Sequence[str]) -> float:
+def speed_of_expander(expander: Expander, texts: Sequence[str]) -> float:
     """Documents a second of one process."""
     return len(texts) / seconds(partial(expander.encode, texts))
 
 
-def with_vocabulary(shared: Path, folder: Path, size: int) -> Path:
-    """A bundle of BERT-tiny shape whose vocabulary is cut or filled up to a size."""
-    target = folder / f"vocabulary-{size}"
+def median_seconds(expanders: Mapping[str, Expander], text: str) -> dict[str, float]:
+    """Seconds to encode a text with each expander, in turn, fifteen rounds."""
+    for expander in expanders.values():
+        expander.encode(text)
+    calls = {name: partial(seconds, partial(expander.encode, text)) for name, expander in expanders.items()}
+    return {name: median(times) for name, times in in_rounds(calls, 15).items()}
+
+
+def by_length(bundle: Path, longest: int, text: str) -> dict[str, float]:
+    """Seconds by the length at which a long text is truncated."""
+    lengths = [n for n in LENGTHS if n <= longest]
+    return median_seconds({str(n): Expander(bundle, n, threads=1) for n in lengths}, text)
+
+
+def by_count(texts: Sequence[str], cores: int) -> dict[str, float]:
+    """Seconds of the embedded pair by the number of texts."""
+    expander = Expander(threads=cores)
+    expander.encode(texts)
+    calls = {
+        str(n): partial(seconds, partial(expander.encode, list(itertools.islice(itertools.cycle(texts), n))))
+        for n in COUNTS
+    }
+    return {name: median(times) for name, times in in_rounds(calls, 3).items()}
+
+
+def by_vocabulary(shared: Path, folder: Path, text: str, calibration: Sequence[str]) -> dict[str, float]:
+    """Seconds by the size of the vocabulary."""
+    bundles = {n: write_bundle_with_vocabulary(shared, folder, n, calibration) for n in VOCABULARY_SIZES}
+    return median_seconds({str(n): Expander(bundle, 128, threads=1) for n, bundle in bundles.items()}, text)
+
+
+def write_bundle_with_vocabulary(shared: Path, folder: Path, size: int, calibration: Sequence[str]) -> Path:
+    """Writes a bundle of BERT-tiny's shape whose vocabulary is truncated or extended to a size."""
+    target = folder / "models" / f"vocabulary-{size}"
     if not (target / "bundle").exists():
-        target.mkdir(exist_ok=True)
+        from benchmarks.checkpoints import write_checkpoint
+
+        target.mkdir(parents=True, exist_ok=True)
         words = (shared / "data" / "bert-base-uncased-vocab.txt").read_text(encoding="utf-8").splitlines()
         words = [*words[:size], *(f"[filler{n}]" for n in range(size - len(words)))]
-        (target / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-        some = make_texts(shared, folder)["typical"][:4]
-        make_bundle(make_checkpoint("bert-tiny", target / "checkpoint", target / "vocab.txt", some), target)
+        vocabulary = target / "vocab.txt"
+        vocabulary.write_text("\n".join(words) + "\n", encoding="utf-8")
+        write_bundle(write_checkpoint("bert-tiny", target / "checkpoint", vocabulary, calibration), target)
     return target / "bundle"
 
 
-def main() -> None:
-    """Measures, keeps and prints."""
-    shared, folder = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
-    make(shared, folder)
-    texts = make_texts(shared, folder)
-    cores = available_cores()
-    bundles = {"embedded pair": embedded_folder(), "BERT-base int8": folder / "bert-base-made" / "bundle"}
-    print(machine(), "\n")
-
-    long = " ".join(texts["cut at 512"])
-    by_length: dict[str, dict[int, float]] = {}
-    for name, bundle in bundles.items():
-        lengths = [n for n in LENGTHS if n <= (256 if name == "embedded pair" else 512)]
-        expanders = {n: Expander(bundle, n, threads=1) for n in lengths}
-        for expander in expanders.values():
-            expander.encode(long)
-        ways = {str(n): partial(seconds, partial(expander.encode, long)) for n, expander in expanders.items()}
-        by_length[name] = {int(n): median(times) for n, times in in_turn(ways, 15).items()}
-    rows = [
-        [name, *(f"{found[n] * 1e3:.1f}" if n in found else "" for n in LENGTHS)] for name, found in by_length.items()
-    ]
-    print(table(["ms a text of so many tokens, one thread", *LENGTHS], rows), "\n")
-
-    expander = Expander(threads=cores)
-    expander.encode(texts["mixed"])
-    ways = {
-        str(n): partial(seconds, partial(expander.encode, list(itertools.islice(itertools.cycle(texts["mixed"]), n))))
-        for n in COUNTS
+def by_workers(folder: Path, name: str, bundle: Path, collection: Sequence[str], cores: int) -> dict[str, float]:
+    """Documents a second by the number of threads, and by the number of processes of one thread."""
+    python = own_python(folder)
+    texts = collection[: DOCUMENTS[name]]
+    expanders = {f"{n} threads": Expander(bundle, 128, threads=n) for n in range(1, cores + 1)}
+    for expander in expanders.values():
+        expander.encode(texts[:2])
+    speeds: dict[str, Callable[[], float]] = {
+        workers: partial(speed_of_expander, expander, texts) for workers, expander in expanders.items()
     }
-    by_count = {int(n): median(times) for n, times in in_turn(ways, 3).items()}
-    rows = [["embedded pair", *(f"{n / by_count[n]:.0f}" for n in COUNTS)]]
-    print(table(["documents a second, of so many", *COUNTS], rows), "\n")
+    speeds |= {
+        f"{n} processes": partial(speed_of_processes, python, bundle, texts_file(folder), len(texts), n)
+        for n in range(1, cores + 2)
+    }
+    return {workers: median(found) for workers, found in in_rounds(speeds, 3).items()}
 
-    vocabularies = {n: Expander(with_vocabulary(shared, folder, n), 128, threads=1) for n in VOCABULARIES}
-    for expander in vocabularies.values():
-        expander.encode(long)
-    ways = {str(n): partial(seconds, partial(expander.encode, long)) for n, expander in vocabularies.items()}
-    by_vocabulary = {int(n): median(times) for n, times in in_turn(ways, 15).items()}
-    rows = [["BERT-tiny shape, 128 tokens", *(f"{by_vocabulary[n] * 1e3:.2f}" for n in VOCABULARIES)]]
-    print(table(["ms a text, by vocabulary", *VOCABULARIES], rows), "\n")
 
-    own = own_environment(folder)
-    by_workers: dict[str, dict[str, float]] = {}
-    for name, bundle in bundles.items():
-        count = 600 if name == "embedded pair" else 60
-        some = texts["collection"][:count]
-        threads = {f"{n} threads": Expander(bundle, 128, threads=n) for n in range(1, cores + 1)}
-        for expander in threads.values():
-            expander.encode(some[:2])
-        speeds: dict[str, Callable[[], float]] = {
-            way: partial(in_threads, expander, some) for way, expander in threads.items()
-        }
-        speeds |= {
-            f"{n} processes": partial(in_processes, own, bundle, folder / "texts.json", count, n)
-            for n in range(1, cores + 2)
-        }
-        by_workers[name] = {way: median(found) for way, found in in_turn(speeds, 3).items()}
-    ways_of = list(next(iter(by_workers.values())))
-    rows = [[name, *(f"{found[way]:.1f}" for way in ways_of)] for name, found in by_workers.items()]
-    print(table(["documents a second, 128 tokens", *ways_of], rows))
-    keep(
-        "scaling",
-        {"length": by_length, "count": by_count, "vocabulary": by_vocabulary, "threads and processes": by_workers},
+def report(found: Mapping[str, Any]) -> str:
+    """One table for each quantity that grows."""
+
+    def table(head: str, columns: Sequence[object], rows: Mapping[str, Sequence[str]]) -> str:
+        return markdown_table([head, *map(str, columns)], [[name, *cells] for name, cells in rows.items()])
+
+    length, count, vocabulary = found["length"], found["count"], found["vocabulary"]
+    workers: Mapping[str, Mapping[str, float]] = found["threads and processes"]
+    kinds = sorted(workers[PAIR], key=lambda name: (name.split()[1] == "processes", int(name.split()[0])))
+    return "\n\n".join(
+        [
+            table(
+                "ms a text, one thread, by tokens",
+                LENGTHS,
+                {
+                    name: [f"{length[name][str(n)] * 1e3:.1f}" if str(n) in length[name] else "" for n in LENGTHS]
+                    for name in (PAIR, BERT_BASE)
+                },
+            ),
+            table("documents a second, by documents", COUNTS, {PAIR: [f"{n / count[str(n)]:.0f}" for n in COUNTS]}),
+            table(
+                "ms a text, by vocabulary",
+                VOCABULARY_SIZES,
+                {"BERT-tiny shape, 128 tokens": [f"{vocabulary[str(n)] * 1e3:.2f}" for n in VOCABULARY_SIZES]},
+            ),
+            table(
+                "documents a second, 128 tokens",
+                kinds,
+                {name: [f"{workers[name][kind]:.1f}" for kind in kinds] for name in (PAIR, BERT_BASE)},
+            ),
+        ]
     )
+
+
+def main() -> None:
+    """Measures, saves the result and prints the tables."""
+    arguments = argument_parser(__doc__).parse_args()
+    shared, folder = arguments.shared, arguments.folder
+    prepare(shared, folder, ["bert-base"])
+    texts = read_texts(folder)
+    cores = available_cores()
+    long = " ".join(texts["cut at 512"])
+    bert_base = bundle_of(folder, "bert-base")
+    bundles = {PAIR: embedded_folder(), BERT_BASE: bert_base}
+    found = {
+        "length": {PAIR: by_length(embedded_folder(), 256, long), BERT_BASE: by_length(bert_base, 512, long)},
+        "count": by_count(texts["mixed"], cores),
+        "vocabulary": by_vocabulary(shared, folder, long, texts["typical"][:4]),
+        "threads and processes": {
+            name: by_workers(folder, name, bundle, texts["collection"], cores) for name, bundle in bundles.items()
+        },
+    }
+    save_result("scaling", found)
+    print(f"{machine()}\n\n{report(found)}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""One system, one setting, one process: what the benchmarks start afresh for each measurement.
+"""Adapters of the systems, and the process that measures one setting of one system.
 
-    PYTHON benchmarks/systems.py JOB    where JOB is JSON; prints a line of JSON
+    PYTHON benchmarks/systems.py JOB
 
-Runs in the environment of the system that it measures, so it imports nothing of this project's but what is installed.
+JOB is a JSON object with the system, its settings and the texts; the figures are printed as a line of JSON. Runs in the
+environment of the system, so it imports only installed packages.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,13 +18,13 @@ from typing import Any
 import numpy as np
 
 Vector = tuple[Any, Any]
-"""Indices and values."""
+"""Indices and values of a sparse vector."""
 
 Encode = Callable[[Sequence[str]], list[Vector]]
 
 
 def spladerunner(job: dict[str, Any]) -> Encode:
-    """Our own, as installed."""
+    """Expander, as installed."""
     from spladerunner import Expander
 
     expander = Expander(job["bundle"], job["max_length"], threads=job["threads"])
@@ -31,7 +32,7 @@ def spladerunner(job: dict[str, Any]) -> Encode:
 
 
 def fastembed(job: dict[str, Any]) -> Encode:
-    """Its own class for SPLADE, on a local graph."""
+    """SparseTextEmbedding with a local float32 graph."""
     from fastembed import SparseTextEmbedding
 
     model = SparseTextEmbedding(
@@ -44,10 +45,10 @@ def fastembed(job: dict[str, Any]) -> Encode:
 
 
 def splade_0_1(job: dict[str, Any]) -> Encode:
-    """The predecessor's code."""
+    """Expander of SPLADERunner 0.1, with a local float32 graph."""
     from spladerunner import Expander
 
-    expander = Expander("Splade_PP_en_v1", job["max_length"], cache_dir=job["splade_0_1"])
+    expander = Expander("Splade_PP_en_v1", job["max_length"], cache_dir=job["splade_0_1"])  # type: ignore[call-arg]
     batch = job["batch"]
 
     def encode(texts: Sequence[str]) -> list[Vector]:
@@ -60,7 +61,7 @@ def splade_0_1(job: dict[str, Any]) -> Encode:
 
 
 def sentence_transformers(job: dict[str, Any]) -> Encode:
-    """SparseEncoder with one of its backends."""
+    """SparseEncoder with the backend "torch", "onnx" or "openvino"."""
     import torch
     from sentence_transformers import SparseEncoder
 
@@ -83,7 +84,7 @@ def sentence_transformers(job: dict[str, Any]) -> Encode:
 
 
 def optimum(job: dict[str, Any]) -> Encode:
-    """Dynamic int8 for AVX-512 VNNI, run as the documentation of optimum shows it."""
+    """ORTModelForMaskedLM with dynamic int8 for AVX-512 VNNI, used as in the documentation of optimum."""
     import torch
     from optimum.onnxruntime import ORTModelForMaskedLM
     from transformers import AutoTokenizer
@@ -114,7 +115,7 @@ def optimum(job: dict[str, Any]) -> Encode:
 
 
 def reference(job: dict[str, Any]) -> Encode:
-    """The published formula in torch, float32, one text at a time."""
+    """Published formula in torch, float32, one text at a time."""
     import torch
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -136,7 +137,7 @@ def reference(job: dict[str, Any]) -> Encode:
 
 
 def matrix_products(job: dict[str, Any]) -> Encode:
-    """What the machine's int8 products can do at most: a large MatMulInteger, in GOP/s."""
+    """A large MatMulInteger for each text, as an upper bound of int8 throughput; returns no vectors."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -165,8 +166,10 @@ SYSTEMS: dict[str, Callable[[dict[str, Any]], Encode]] = {
 
 
 def main() -> None:
-    """Loads, warms up, encodes each list of texts, and says how long each took and whether the vectors agree."""
-    job = json.loads(sys.argv[1])
+    """Loads the system, warms up, encodes each list of texts, and prints speed, memory and agreement."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", metavar="JOB", type=json.loads)
+    job: dict[str, Any] = parser.parse_args().job
     started = time.perf_counter()
     encode = SYSTEMS[job["system"]](job)
     loaded = time.perf_counter() - started
@@ -200,13 +203,13 @@ def main() -> None:
 
 
 def peak_mb() -> float:
-    """The most memory that this process has held; getrusage would count its parent, of which it was a copy."""
+    """Peak resident memory of this process in MB; getrusage would include the parent's peak, from before exec."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 
 def agreement(vectors: Sequence[Vector], path: str) -> list[float]:
-    """The cosine of each vector with the reference's."""
+    """Cosine of each vector with that of the reference, which a job saved to `path`."""
     expected = np.load(path)
     cosines = []
     for at, (indices, values) in enumerate(vectors):

@@ -1,211 +1,267 @@
-"""Documents a second of spladerunner and its peers, on the same texts and the same weights.
+"""Documents a second of spladerunner and its peers, with the same weights on the same texts.
 
     python -m benchmarks.throughput SHARED FOLDER [SHAPE...]
 
-For each shape: first a sweep over each system's settings, one run each; then the best of each in turn, five rounds,
-every run in a fresh process. Vectors are compared with the checkpoint's own formula in torch before a time counts.
+For each shape: a sweep with one run of each system's settings, then five rounds with the best setting of each system,
+in turn. Every run is a fresh process. A run counts only if its vectors agree with the checkpoint's formula in torch.
 """
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks.materials import SHAPES, environment, make, own_environment
-from benchmarks.measure import ROUNDS, keep, machine, median, run, spread, table
+from benchmarks.environments import own_python, python_of
+from benchmarks.harness import ROUNDS, argument_parser, machine, markdown_table, run_job, save_result, spread
+from benchmarks.workload import (
+    MAX_LENGTH,
+    SHAPES,
+    bundle_of,
+    checkpoint_of,
+    fp32_of,
+    models_of,
+    prepare,
+    texts_file,
+    write_sentence_transformers_models,
+)
+from spladerunner.inference.cpu_count import available_cores
 
-LISTS = ("mixed", "short", "typical", "cut at 256")
+OWN = "spladerunner"
+MIXED = "mixed"
+KINDS = (MIXED, "short", "typical", "cut at 256")
 LONG = "cut at 512"
-"""Measured apart, where the model has room for it."""
+"""Texts of rounds of their own, for models that accept 512 tokens."""
 
-AGREES = {"float32": 0.9999, "int8": 0.95}
-"""The least mean cosine with the reference. Random weights leave int8 less room than trained ones."""
+LEAST_COSINE = {"float32": 0.9999, "int8": 0.95}
+"""Least mean cosine with the reference. int8 loses more with random weights than with trained ones."""
+
+BATCH_SIZES = (1, 8, 32)
+
+FAILED = "failed"
+
+Job = dict[str, Any]
+"""A job of systems.py."""
+
+Figures = dict[str, Any]
+"""Figures of a run, or {"failed": reason}."""
 
 
-Entry = tuple[str, Path, str, dict[str, Any]]
-"""(setting, Python, weight type, job)."""
+@dataclass(frozen=True)
+class Setting:
+    """Setting of a system: the Python that runs the job, and the weight type of its model."""
+
+    name: str
+    python: Path
+    weight_type: str
+    job: Job
 
 
-def systems(folder: Path, shape: str, cores: int) -> dict[str, list[Entry]]:
-    """The settings to try, by system."""
-    made = folder / f"{shape}-made"
-    own = own_environment(folder)
-    fastembed = environment(folder, "fastembed", "fastembed")
-    splade = environment(folder, "splade", "SPLADERunner==0.1.6")
-    st = environment(folder, "st", "torch==2.13.0", "sentence-transformers[onnx,openvino] datasets<5 huggingface_hub<1")
-    batches = (1, 8, 32)
-    common = {"texts": str(folder / "texts.json"), "lists": LISTS, "max_length": 256}
+def settings_of_systems(folder: Path, shape: str, cores: int) -> dict[str, list[Setting]]:
+    """Settings to try, by system."""
+    models = models_of(folder, shape)
+    own = own_python(folder)
+    fastembed = python_of(folder, "fastembed")
+    splade_0_1 = python_of(folder, "spladerunner-0.1")
+    sentence_transformers = python_of(folder, "sentence-transformers")
+    common = {"texts": str(texts_file(folder)), "lists": KINDS, "max_length": MAX_LENGTH}
 
-    def job(system: str, **more: Any) -> dict[str, Any]:
-        return {"system": system, **common, **more}
+    def by_batch_size(python: Path, weight_type: str, **job: Any) -> list[Setting]:
+        return [Setting(f"batch {size}", python, weight_type, {**common, **job, "batch": size}) for size in BATCH_SIZES]
 
-    def by_batch(python: Path, kind: str, system: str, **more: Any) -> list[Entry]:
-        return [(f"batch {batch}", python, kind, job(system, batch=batch, **more)) for batch in batches]
+    def sparse_encoder(backend: str, weight_type: str) -> list[Setting]:
+        job = {"system": "sentence-transformers", "backend": backend, "st": str(models / "st")}
+        return by_batch_size(sentence_transformers, weight_type, **job)
 
+    fastembed_job = {"system": "fastembed", "fp32": str(fp32_of(folder, shape))}
+    own_job = {**common, "system": "spladerunner", "bundle": str(bundle_of(folder, shape))}
     return {
-        "spladerunner": [
-            (f"{n} threads", own, "int8", job("spladerunner", bundle=str(made / "bundle"), threads=n))
-            for n in range(cores, 0, -1)
-        ],
+        OWN: [Setting(f"{n} threads", own, "int8", {**own_job, "threads": n}) for n in range(cores, 0, -1)],
         "FastEmbed": [
-            *by_batch(fastembed, "float32", "fastembed", fp32=str(made / "fp32")),
-            (
+            *by_batch_size(fastembed, "float32", **fastembed_job),
+            Setting(
                 f"batch 1, {cores} processes",
                 fastembed,
                 "float32",
-                job("fastembed", fp32=str(made / "fp32"), batch=1, parallel=cores),
+                {**common, **fastembed_job, "batch": 1, "parallel": cores},
             ),
         ],
-        "SPLADERunner 0.1.6": by_batch(splade, "float32", "splade-0.1", splade_0_1=str(made / "splade-0.1")),
-        "sentence-transformers, torch": by_batch(
-            st, "float32", "sentence-transformers", backend="torch", st=str(made / "st")
+        "SPLADERunner 0.1.6": by_batch_size(
+            splade_0_1, "float32", system="splade-0.1", splade_0_1=str(models / "splade-0.1")
         ),
-        "sentence-transformers, ONNX int8": by_batch(
-            st, "int8", "sentence-transformers", backend="onnx", st=str(made / "st")
+        "sentence-transformers, torch": sparse_encoder("torch", "float32"),
+        "sentence-transformers, ONNX int8": sparse_encoder("onnx", "int8"),
+        "sentence-transformers, OpenVINO int8": sparse_encoder("openvino", "int8"),
+        "optimum and onnxruntime, int8": by_batch_size(
+            sentence_transformers, "int8", system="optimum", optimum=str(models / "optimum")
         ),
-        "sentence-transformers, OpenVINO int8": by_batch(
-            st, "int8", "sentence-transformers", backend="openvino", st=str(made / "st")
-        ),
-        "optimum and onnxruntime, int8": by_batch(st, "int8", "optimum", optimum=str(made / "optimum")),
     }
 
 
-def judged(found: dict[str, Any], kind: str) -> dict[str, Any]:
-    """What was measured, as failed where the vectors are not the reference's: then no time counts."""
-    if "failed" in found or found["mean_cosine"] >= AGREES[kind]:
-        return found
-    return {**found, "failed": f"wrong: mean cosine with the reference {found['mean_cosine']:.3f}"}
+def check_agreement(figures: Figures, weight_type: str) -> Figures:
+    """Marks figures as failed if the vectors differ too much from the reference's."""
+    if "failed" in figures or figures["mean_cosine"] >= LEAST_COSINE[weight_type]:
+        return figures
+    return {**figures, "failed": f"wrong: mean cosine with the reference {figures['mean_cosine']:.3f}"}
 
 
-def measure_shape(folder: Path, shape: str, cores: int) -> dict[str, Any]:
-    """The sweep and the rounds of one shape."""
-    made = folder / f"{shape}-made"
-    every = systems(folder, shape, cores)
-    texts = {"agree": save_reference(folder, shape, "mixed", 256)}
-    best: dict[str, Entry] = {}
-    sweep: dict[str, dict[str, Any]] = {}
-    for system, settings in every.items():
+def measure(folder: Path, shape: str, cores: int) -> dict[str, Any]:
+    """Sweep and rounds of one shape."""
+    reference = write_reference(folder, shape, MIXED, MAX_LENGTH)
+    best: dict[str, Setting] = {}
+    sweep: dict[str, dict[str, Figures]] = {}
+    for system, settings in settings_of_systems(folder, shape, cores).items():
         sweep[system] = {}
-        for setting, python, kind, job in settings:
-            found = judged(run(python, {**job, "lists": ["mixed"], **texts}), kind)
-            sweep[system][setting] = found
-            print(f"  {shape} {system} {setting}: {found}", flush=True)
-        right = {
-            setting: found["docs_per_second"]["mixed"]
-            for setting, found in sweep[system].items()
-            if "failed" not in found
+        for setting in settings:
+            job = {**setting.job, "lists": [MIXED], "agree": reference}
+            figures = check_agreement(run_job(setting.python, job), setting.weight_type)
+            sweep[system][setting.name] = figures
+            print(f"  {shape} {system} {setting.name}: {figures}", flush=True)
+        speeds = {
+            name: figures["docs_per_second"][MIXED]
+            for name, figures in sweep[system].items()
+            if "failed" not in figures
         }
-        if right:
-            fastest = max(right, key=lambda setting: right[setting])
-            best[system] = next(entry for entry in settings if entry[0] == fastest)
+        if speeds:
+            fastest = max(speeds, key=lambda name: speeds[name])
+            best[system] = next(setting for setting in settings if setting.name == fastest)
     result = {
         "sweep": sweep,
-        "best": {system: entry[0] for system, entry in best.items()},
-        "rounds": measure_rounds(best, texts, {}),
+        "best": {system: setting.name for system, setting in best.items()},
+        "rounds": measure_rounds({system: with_job(setting, agree=reference) for system, setting in best.items()}),
     }
-    config = json.loads((folder / shape / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((checkpoint_of(folder, shape) / "config.json").read_text(encoding="utf-8"))
     if config["max_position_embeddings"] >= 512:
-        long = {"agree": save_reference(folder, shape, LONG, 512), "lists": [LONG], "max_length": 512}
+        reference = write_reference(folder, shape, LONG, 512)
+        models = models_of(folder, shape)
+        files = {"fp32": str(models / "fp32-512"), "splade_0_1": str(models / "splade-0.1-512")}
         result["long rounds"] = measure_rounds(
-            best, long, {"fp32": str(made / "fp32-512"), "splade_0_1": str(made / "splade-0.1-512")}
+            {
+                system: with_job(
+                    setting,
+                    agree=reference,
+                    lists=[LONG],
+                    max_length=512,
+                    **{key: file for key, file in files.items() if key in setting.job},
+                )
+                for system, setting in best.items()
+            }
         )
     return result
 
 
-def save_reference(folder: Path, shape: str, texts: str, max_length: int) -> str:
-    """The file with the vectors of these texts by the published formula."""
-    reference = str(folder / f"{shape}-made" / f"reference-{max_length}.npz")
-    job = {"system": "reference", "texts": str(folder / "texts.json"), "lists": [texts], "max_length": max_length}
-    found = run(environment(folder, "st"), {**job, "checkpoint": str(folder / shape), "save": reference})
-    assert "failed" not in found, found
+def write_reference(folder: Path, shape: str, texts: str, max_length: int) -> str:
+    """Writes the vectors of these texts by the published formula in torch, and returns the file."""
+    reference = str(models_of(folder, shape) / f"reference-{max_length}.npz")
+    job = {"system": "reference", "texts": str(texts_file(folder)), "lists": [texts], "max_length": max_length}
+    figures = run_job(
+        python_of(folder, "sentence-transformers"),
+        {**job, "checkpoint": str(checkpoint_of(folder, shape)), "save": reference},
+    )
+    assert "failed" not in figures, figures
     return reference
 
 
-def measure_rounds(
-    best: dict[str, Entry], texts: dict[str, Any], instead: dict[str, str]
-) -> dict[str, list[dict[str, Any]]]:
-    """The best setting of each system in turn. instead: files in place of those that a job names."""
-    rounds: dict[str, list[dict[str, Any]]] = {system: [] for system in best}
+def with_job(setting: Setting, **changes: Any) -> Setting:
+    """The setting with changed fields of its job."""
+    return replace(setting, job={**setting.job, **changes})
+
+
+def measure_rounds(settings: Mapping[str, Setting]) -> dict[str, list[Figures]]:
+    """Five runs of each system, in turn."""
+    rounds: dict[str, list[Figures]] = {system: [] for system in settings}
     for _ in range(ROUNDS):
-        for system, (_, python, kind, job) in best.items():
-            files = {name: file for name, file in instead.items() if name in job}
-            rounds[system].append(judged(run(python, {**job, **files, **texts}), kind))
+        for system, setting in settings.items():
+            rounds[system].append(check_agreement(run_job(setting.python, setting.job), setting.weight_type))
             print(f"  {system}: {rounds[system][-1]}", flush=True)
     return rounds
 
 
-def print_shape(shape: str, result: dict[str, Any]) -> None:
-    """The tables of one shape."""
+def report(shape: str, result: Mapping[str, Any]) -> str:
+    """Tables of one shape: the rounds of each system, and the sweep; then the reasons of failures."""
+    sweep: Mapping[str, Mapping[str, Figures]] = result["sweep"]
+    systems = sorted(sweep, key=lambda system: system != OWN)
+    own_speed = median_speed(result["rounds"][OWN], MIXED)
+    head = [
+        "system",
+        "best setting",
+        *KINDS,
+        LONG,
+        "spladerunner's speedup, mixed",
+        "spread",
+        "peak MB",
+        "mean cosine",
+    ]
     rows = []
-    own = median([found["docs_per_second"]["mixed"] for found in result["rounds"]["spladerunner"]])
-    ordered = sorted(result["sweep"], key=lambda system: system != "spladerunner")
-    for system in ordered:
-        settings = result["sweep"][system]
-        measured = result["rounds"].get(system, list(settings.values()))
-        if why := "; ".join(sorted({found["failed"] for found in measured if "failed" in found})):
-            rows.append([system, "", *[""] * len(LISTS), "", "", "", "", why])
+    for system in systems:
+        rounds = result["rounds"].get(system, list(sweep[system].values()))
+        if failures_of(rounds):
+            rows.append([system, FAILED, *[""] * (len(head) - 2)])
             continue
-        speeds = [found["docs_per_second"]["mixed"] for found in measured]
-        others = [median([found["docs_per_second"][name] for found in measured]) for name in LISTS[1:]]
         long = result.get("long rounds", {}).get(system, [])
         rows.append(
             [
                 system,
                 result["best"][system],
-                f"{median(speeds):.1f}",
-                *[f"{speed:.1f}" for speed in others],
-                next((found["failed"] for found in long if "failed" in found), None)
-                or (f"{median([found['docs_per_second'][LONG] for found in long]):.1f}" if long else ""),
-                f"{own / median(speeds):.1f}",
-                f"{spread(speeds):.0%}",
-                f"{median([found['peak_mb'] for found in measured]):.0f}",
-                f"{measured[0]['mean_cosine']:.4f}",
+                *(f"{median_speed(rounds, kind):.1f}" for kind in KINDS),
+                FAILED if failures_of(long) else f"{median_speed(long, LONG):.1f}" if long else "",
+                f"{own_speed / median_speed(rounds, MIXED):.1f}",
+                f"{spread([figures['docs_per_second'][MIXED] for figures in rounds]):.0%}",
+                f"{median(figures['peak_mb'] for figures in rounds):.0f}",
+                f"{rounds[0]['mean_cosine']:.4f}",
             ]
         )
-    head = [
-        "system",
-        "best setting",
-        *LISTS,
-        LONG,
-        "spladerunner is × faster, mixed",
-        "spread",
-        "peak MB",
-        "mean cosine",
+    settings = sorted({setting for found in sweep.values() for setting in found})
+    swept = [[system, *(sweep_cell(sweep[system].get(setting)) for setting in settings)] for system in systems]
+    tables = [
+        f"### {shape}",
+        markdown_table(head, rows),
+        markdown_table(["documents a second, one run of each setting", *settings], swept),
     ]
-    print(f"\n### {shape}\n\n{table(head, rows)}\n")
-    settings = sorted({setting for found in result["sweep"].values() for setting in found})
-    sweep = [[system, *[cell(result["sweep"][system].get(setting)) for setting in settings]] for system in ordered]
-    print(table(["documents a second, one run of each setting", *settings], sweep))
+    for system in systems:
+        runs = [
+            *sweep[system].values(),
+            *result["rounds"].get(system, []),
+            *result.get("long rounds", {}).get(system, []),
+        ]
+        tables += [f"{system} failed: {reason}" for reason in failures_of(runs)]
+    return "\n\n".join(tables)
 
 
-def cell(found: dict[str, Any] | None) -> str:
-    """A cell of the sweep."""
-    if found is None:
+def median_speed(rounds: Sequence[Figures], kind: str) -> float:
+    """Median of documents a second."""
+    return median(float(figures["docs_per_second"][kind]) for figures in rounds)
+
+
+def failures_of(runs: Sequence[Figures]) -> list[str]:
+    """Reasons of failed runs, each once."""
+    return sorted({figures["failed"] for figures in runs if "failed" in figures})
+
+
+def sweep_cell(figures: Figures | None) -> str:
+    """Speed of a setting in the sweep."""
+    if figures is None:
         return ""
-    return found["failed"] if "failed" in found else f"{found['docs_per_second']['mixed']:.1f}"
+    return FAILED if "failed" in figures else f"{figures['docs_per_second'][MIXED]:.1f}"
 
 
 def main() -> None:
-    """Measures, keeps and prints."""
-    import subprocess
-
-    from spladerunner.inference.cpu_count import available_cores
-
-    shared, folder = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
-    shapes = sys.argv[3:] or SHAPES
-    make(shared, folder, shapes)
-    cores = available_cores()
-    systems(folder, shapes[0], cores)  # makes the environments
+    """Measures, saves the results and prints the tables."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("shapes", metavar="SHAPE", nargs="*", help=f"default: {' '.join(SHAPES)}")
+    arguments = parser.parse_args()
+    folder, shapes = arguments.folder, arguments.shapes or SHAPES
+    prepare(arguments.shared, folder, shapes)
     for shape in shapes:
-        command = [environment(folder, "st"), Path(__file__).with_name("make_st.py"), folder / shape]
-        subprocess.run([*command, folder / f"{shape}-made", folder / "texts.json"], check=False, capture_output=True)
+        write_sentence_transformers_models(folder, shape)
     print(machine())
     for shape in shapes:
-        result = measure_shape(folder, shape, cores)
-        keep(f"throughput {shape}", result)
-        print_shape(shape, result)
+        result = measure(folder, shape, available_cores())
+        save_result(f"throughput {shape}", result)
+        print(f"\n{report(shape, result)}")
 
 
 if __name__ == "__main__":

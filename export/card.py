@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from spladerunner.model.manifest import Agreement, GraphAgreement, Manifest, Role, RoleName, TokenWeightsRole
 
 _CARD = """\
 # {name}
 
-A SPLADE model for [spladerunner](https://pypi.org/project/spladerunner/): texts in, weighted tokens out, on
-onnxruntime alone.
+A SPLADE model for [spladerunner](https://pypi.org/project/spladerunner/), which expands texts into weighted tokens on
+onnxruntime, without torch.
 
 ```python
 from spladerunner import Expander
@@ -20,16 +20,16 @@ expander.expand_query(["a question"])
 
 | | |
 |---|---|
-| licence of the weights | {licence} |
+| license of the weights | {license} |
 | vocabulary | {vocabulary_size:,} tokens |
 | weights in the graphs | {weight_type} |
 | made by | `{command}` |
 
-| role | checkpoint | reads up to | served by |
+| role | checkpoint | tokens read of a text | served by |
 |---|---|---|---|
 {roles}
 
-## How near to the checkpoint
+## Agreement with the checkpoint
 
 Measured at export against the checkpoint's published formula in torch, float32, over {texts} varied texts.
 
@@ -37,57 +37,63 @@ Measured at export against the checkpoint's published formula in torch, float32,
 |---|{rules}|
 {rows}
 
-{warning}Times are of one thread on the machine that made the bundle ({machine}).
+{warnings}Times are of one thread on the machine that made the bundle ({machine}).
 """
 
-_ROWS = (
-    ("cosine, worst text", "worst_cosine", "{:.4f}"),
-    ("cosine, mean", "mean_cosine", "{:.5f}"),
-    ("20 heaviest tokens shared, mean", "mean_shared_top20", "{:.1%}"),
-    ("weights a text, mean", "mean_weights", "{:.0f}"),
-    ("float32 graph, largest difference of a weight", "fp32_largest_difference", "{:.1e}"),
-    ("table, largest difference of a weight", "largest_difference", "{:.1e}"),
-    ("time a text, float32 as converted", "fp32_ms", "{:.1f} ms"),
-    ("time a text, this bundle", "ms", "{:.2f} ms"),
-    ("size of the graph, float32 as converted", "fp32_bytes", "{:,} bytes"),
-    ("size of the graph or table, this bundle", "bytes", "{:,} bytes"),
-)
 
-
-def card(manifest: dict[str, Any]) -> str:
-    """The text of the card."""
-    measured = {role: found for role, found in manifest["verification"].items() if role in manifest["roles"]}
-    shortfalls = manifest["verification"]["shortfalls"]
+def card(manifest: Manifest) -> str:
+    """Formats the card. The manifest must have its verification and the command that made it."""
+    assert manifest.verification is not None and manifest.made_by is not None
+    measured = manifest.verification.roles
+    columns = [_figures(agreement) for agreement in measured.values()]
+    labels = dict.fromkeys(label for column in columns for label in column)
     return _CARD.format(
-        name=manifest["name"],
-        licence=manifest["licence"],
-        vocabulary_size=manifest["vocabulary"]["size"],
-        weight_type=manifest["weight_type"],
-        command=manifest["made_by"]["command"],
-        roles="\n".join(_role(role, described) for role, described in manifest["roles"].items()),
-        texts=next(iter(measured.values()))["texts"],
+        name=manifest.name,
+        license=manifest.license,
+        vocabulary_size=manifest.vocabulary.size,
+        weight_type=manifest.weight_type,
+        command=manifest.made_by.command,
+        roles="\n".join(_row(name, role) for name, role in manifest.roles.items()),
+        texts=next(iter(measured.values())).texts,
         heads=" | ".join(measured),
         rules="|".join("---" for _ in measured),
-        rows="\n".join(
-            f"| {label} | {' | '.join(_cell(found, key, form) for found in measured.values())} |"
-            for label, key, form in _ROWS
-            if any(key in found for found in measured.values())
-        ),
-        warning="".join(f"**Warning:** {shortfall}.\n\n" for shortfall in shortfalls),
-        machine=manifest["verification"]["machine"],
+        rows="\n".join(f"| {label} | {' | '.join(column.get(label, '') for column in columns)} |" for label in labels),
+        warnings="".join(f"**Warning:** {shortfall}.\n\n" for shortfall in manifest.verification.shortfalls),
+        machine=manifest.verification.machine,
     )
 
 
-def _cell(found: dict[str, Any], key: str, form: str) -> str:
-    return form.format(found[key]) if key in found else ""
+def _figures(agreement: Agreement) -> dict[str, str]:
+    """The figures of a role, by their labels."""
+    if isinstance(agreement, GraphAgreement):
+        return {
+            "cosine, worst text": f"{agreement.worst_cosine:.4f}",
+            "cosine, mean": f"{agreement.mean_cosine:.5f}",
+            "20 heaviest tokens shared, mean": f"{agreement.mean_shared_top20:.1%}",
+            "weights a text, mean": f"{agreement.mean_weights:.0f}",
+            "float32 graph, largest difference of a weight": f"{agreement.fp32_largest_difference:.1e}",
+            "time a text, float32 graph": f"{agreement.fp32_ms:.1f} ms",
+            "time a text, this bundle": f"{agreement.ms:.2f} ms",
+            "size, float32 graph": f"{agreement.fp32_bytes:,} bytes",
+            "size, this bundle": f"{agreement.bytes:,} bytes",
+        }
+    return {
+        "weights a text, mean": f"{agreement.mean_weights:.0f}",
+        "token weights, largest difference": f"{agreement.largest_difference:.1e}",
+        "time a text, this bundle": f"{agreement.ms:.2f} ms",
+        "size, this bundle": f"{agreement.bytes:,} bytes",
+    }
 
 
-def _role(role: str, described: dict[str, Any]) -> str:
-    checkpoint = described["checkpoint"] + (f" at {described['revision']}" if "revision" in described else "")
-    if "table" in described:
-        served_by = f"{described['table']}, a weight for each token"
+def _row(name: RoleName, role: Role) -> str:
+    if isinstance(role, TokenWeightsRole):
+        served_by = f"{role.token_weights}, a weight for each token"
     else:
-        served_by = f"{described['graph']}, {described['pooling']} of {described['activation']}"
-        if "quantization" in described:
-            served_by += f", int8 with {described['quantization']}"
-    return f"| {role} | {checkpoint} | {described['max_length']} tokens | {served_by} |"
+        served_by = f"{role.graph}, {role.pooling} of {role.activation}"
+        if role.quantization:
+            served_by += f", int8 with {role.quantization}"
+    checkpoint = "unknown"
+    if role.checkpoint:
+        revision = role.checkpoint.revision
+        checkpoint = role.checkpoint.name + (f" at {revision}" if revision else "")
+    return f"| {name} | {checkpoint} | {role.max_length} | {served_by} |"

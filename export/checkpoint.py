@@ -1,11 +1,10 @@
-"""A checkpoint as it was published: its files, its tokenizer, and what its authors' formula says of a text."""
+"""A published checkpoint: its model, its tokenizer, and the weights of a text by its published formula."""
 
 from __future__ import annotations
 
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,12 @@ from numpy.typing import NDArray
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from spladerunner.errors import CheckpointError
-from spladerunner.export.silence import quiet
+from spladerunner.export.silence import silenced
 from spladerunner.export.source import PICKLE, SAFETENSORS
-from spladerunner.model.manifest import FileRecord
 from spladerunner.model.sentence_transformers import MaskedLanguageModel
 
-ROUNDED_UP = 128
-"""Some checkpoints round their vocabulary up to a multiple of this or less; more rows without a token are a mistake."""
+ROUNDED_UP_TO = 128
+"""Checkpoints may round their vocabulary up to a multiple of this; more rows without a token are an error."""
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": torch.relu,
@@ -30,23 +28,26 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 class Checkpoint:
-    """A folder with a masked language model in Hugging Face's layout, and how its logits become weights.
+    """A masked language model in Hugging Face's layout, with the pooling and activation of its logits.
 
-    max_length: the most tokens it reads, by the configurations of its layout, its tokenizer and its model.
-    positions: the most that the model has room for, None where it sets no limit.
-    Raises CheckpointError where the folder holds no whole masked language model with its tokenizer.
+    max_length: tokens read of a text, the least that its layout, its tokenizer and its model allow.
+    positions: the most tokens that the model accepts, None if it sets no limit.
+    vocabulary_size: number of tokens; the model may have a few rows more.
+
+    Raises CheckpointError if the folder does not hold a complete masked language model with its tokenizer.
     """
 
-    @quiet()
-    def __init__(self, side: MaskedLanguageModel, *, allow_pickle: bool = False) -> None:
-        self.folder = folder = side.folder
-        self.pooling, self.activation = side.pooling, side.activation
+    @silenced()
+    def __init__(self, model: MaskedLanguageModel, *, allow_pickle: bool = False) -> None:
+        self.folder = folder = model.folder
+        self.pooling, self.activation = model.pooling, model.activation
         if not (folder / "config.json").is_file():
             raise CheckpointError(
-                f"{folder} holds no config.json. Give a checkpoint in Hugging Face's layout: config.json, a tokenizer "
-                f"and {SAFETENSORS}."
+                f"{folder} has no config.json. Give a checkpoint in Hugging Face's layout: config.json, a tokenizer "
+                f"and {SAFETENSORS}.",
+                path=folder,
             )
-        self.weights = _record_weights(folder, allow_pickle)
+        use_safetensors = _has_safetensors(folder, allow_pickle=allow_pickle)
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             self._tokenizer = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
@@ -56,58 +57,65 @@ class Checkpoint:
                 folder,
                 local_files_only=True,
                 trust_remote_code=False,
-                use_safetensors=PICKLE not in self.weights,
+                use_safetensors=use_safetensors,
                 output_loading_info=True,
                 torch_dtype=torch.float32,
             )
-        except Exception as error:  # transformers raises whatever its parts do
-            raise CheckpointError(f"{folder} cannot be loaded as a masked language model: {error}") from error
+        except Exception as error:  # the parts of transformers share no narrower type
+            raise CheckpointError(
+                f"{folder} cannot be loaded as a masked language model: {error}", path=folder
+            ) from error
         if missing := sorted(loading["missing_keys"]):
             raise CheckpointError(
-                f"{folder} is no whole masked language model: its weights lack {missing[:3]} ({len(missing)} in all), "
-                "which would be random. A SPLADE checkpoint has its masked-LM head."
+                f"{folder} is not a complete masked language model: its weights lack {missing[:3]} ({len(missing)} in "
+                "all), which would be random. A SPLADE checkpoint includes its masked-LM head.",
+                path=folder,
             )
         for name, parameter in self._model.named_parameters():
             if not torch.isfinite(parameter).all():
-                raise CheckpointError(f"{folder} has weights that are infinite or not a number, in {name}.")
+                raise CheckpointError(
+                    f"{folder} has weights that are infinite or not a number, in {name}.", path=folder
+                )
         if not self._tokenizer.is_fast:
-            raise CheckpointError(f"{folder} has a tokenizer that cannot be written as tokenizer.json.")
+            raise CheckpointError(f"{folder} has a tokenizer that cannot be written as tokenizer.json.", path=folder)
         rows, tokens = self._model.config.vocab_size, len(self._tokenizer)
-        if not tokens <= rows < tokens + ROUNDED_UP:
+        if not tokens <= rows < tokens + ROUNDED_UP_TO:
             raise CheckpointError(
-                f"{folder} has a vocabulary of {rows} entries and a tokenizer of {tokens} tokens: they are not of one "
-                "model."
+                f"{folder} has a vocabulary of {rows} entries and a tokenizer of {tokens} tokens: they belong to "
+                "different models.",
+                path=folder,
             )
         self._model.eval()
+        self.vocabulary_size = tokens
         self.positions = _positions(config)
         self.max_length = min(
             length
-            for length in (side.max_length, self._tokenizer.model_max_length, self.positions)
+            for length in (model.max_length, self._tokenizer.model_max_length, self.positions)
             if length is not None
         )
 
     def save_tokenizer(self, path: Path) -> None:
-        """Writes the tokenizer as transformers runs it, which need not be the tokenizer.json in the folder."""
+        """Writes tokenizer.json as transformers runs it, which may differ from the one in the folder."""
         save_tokenizer(self._tokenizer, path)
 
     def weights_of(self, texts: Iterable[str], max_length: int) -> Iterator[NDArray[np.float32]]:
-        """The published formula in torch, float32, one text at a time: a (V,) array of weights for each.
+        """Weights by the published formula in torch, float32, one text at a time: a (V,) array each.
 
-        weight = max, or sum, over tokens of activation(logit) · mask, with log(1 + relu(x)) for most activations, as
-        in naver/splade's models/transformer_rep.py; special tokens get none.
+        weight = max, or sum, over tokens of activation(logit) · mask, where most activations are log(1 + relu(x)), as
+        in naver/splade's models/transformer_rep.py; special tokens get 0.
         """
         special = self._tokenizer.all_special_ids
         activation = _ACTIVATIONS[self.activation]
-        taken = inspect.signature(self._model.forward).parameters
+        accepted = inspect.signature(self._model.forward).parameters
         with torch.inference_mode():
             for text in texts:
                 tokens = self._tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
-                logits = self._model(**{name: tensor for name, tensor in tokens.items() if name in taken}).logits
+                logits = self._model(**{name: tensor for name, tensor in tokens.items() if name in accepted}).logits
                 activated = activation(logits) * tokens["attention_mask"].unsqueeze(-1)
                 pooled = activated.amax(dim=1) if self.pooling == "max" else activated.sum(dim=1)
                 weights: NDArray[np.float32] = pooled[0].numpy()
                 weights[special] = 0
-                weights[len(self._tokenizer) :] = 0  # rows that only round the vocabulary up
+                weights[len(self._tokenizer) :] = 0  # rows that round the vocabulary up
                 yield weights
 
 
@@ -118,24 +126,23 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
     tokenizer.backend_tokenizer.save(str(path))
 
 
-def _record_weights(folder: Path, allow_pickle: bool) -> dict[str, dict[str, int | str]]:
-    """The records of the files of weights, by name."""
-    files = sorted(folder.glob("model*.safetensors"))
-    if not files and allow_pickle:
-        files = sorted(folder.glob(PICKLE))
-    if not files:
-        pickled = (folder / PICKLE).is_file()
-        hint = f" It has {PICKLE}; if you trust that: --allow-pickle." if pickled else ""
-        raise CheckpointError(f"{folder} holds no {SAFETENSORS}.{hint}")
-    return {path.name: asdict(FileRecord.of(path)) for path in files}
+def _has_safetensors(folder: Path, *, allow_pickle: bool) -> bool:
+    """Returns False for a pickle that is allowed. Raises CheckpointError if no file of weights may be loaded."""
+    if any(folder.glob("model*.safetensors")):
+        return True
+    pickled = (folder / PICKLE).is_file()
+    if pickled and allow_pickle:
+        return False
+    hint = f" It has {PICKLE}; if you trust that file: --allow-pickle." if pickled else ""
+    raise CheckpointError(f"{folder} has no {SAFETENSORS}.{hint}", path=folder)
 
 
 def _positions(config: dict[str, int | str | None]) -> int | None:
-    """How many tokens the position embedding has room for."""
+    """Number of tokens that the position embedding accepts."""
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int):
         return None
     if str(config.get("model_type")) in ("roberta", "xlm-roberta", "camembert"):
         padding = config.get("pad_token_id")
-        return positions - 1 - (padding if isinstance(padding, int) else 1)  # positions count on from the padding's
+        return positions - 1 - (padding if isinstance(padding, int) else 1)  # positions start after the padding's
     return positions

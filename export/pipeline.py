@@ -1,306 +1,212 @@
-"""From checkpoints to a bundle that is there whole, and verified, or is not there."""
+"""From checkpoints to a verified bundle."""
 
 from __future__ import annotations
 
 import os
 import platform
-import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from spladerunner.errors import CheckpointError, VerificationError
-from spladerunner.expander import Expander
 from spladerunner.export.card import card
 from spladerunner.export.checkpoint import Checkpoint
-from spladerunner.export.graphs import Graphs, Target
-from spladerunner.export.manifest import export_command, tool_versions, write_manifest
-from spladerunner.export.progress import Progress, megabytes, step
-from spladerunner.export.roles import open_roles
-from spladerunner.export.source import Source
-from spladerunner.export.token_weights import Table
-from spladerunner.export.verify import (
-    Agreement,
-    TokenWeightsAgreement,
-    measure,
-    measure_token_weights,
-    verification_texts,
-)
+from spladerunner.export.graph import GraphBuilder, passes_of
+from spladerunner.export.options import ExportOptions, Target
+from spladerunner.export.passes import QUANTIZATIONS, WEIGHT_TYPES
+from spladerunner.export.progress import Progress, megabytes, stage
+from spladerunner.export.roles import Served, open_roles
+from spladerunner.export.source import Source, last_two_parts
+from spladerunner.export.token_weights import TokenWeights
+from spladerunner.export.verify import GraphVerifier, measure_token_weights, shortfalls, verification_texts
 from spladerunner.inference.tokenizer import Tokenizer
 from spladerunner.model.bundle import TOKENIZER
-from spladerunner.model.manifest import ROLES, RoleName
-from spladerunner.vocabulary import Vocabulary
+from spladerunner.model.manifest import (
+    MANIFEST,
+    Agreement,
+    CheckpointRecord,
+    FileRecord,
+    GraphAgreement,
+    GraphRole,
+    MadeBy,
+    Manifest,
+    Role,
+    RoleName,
+    TokenWeightsAgreement,
+    TokenWeightsRole,
+    Verification,
+    VocabularyRecord,
+)
 
-_WEIGHT_TYPES = {"cpu": "int8", "cuda": "float16"}
+_TOOLS = ("spladerunner", "onnxruntime", "onnx", "optimum-onnx", "transformers", "torch")
 
 
-def export_bundle(
-    doc: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    query: str | os.PathLike[str] | None = None,
-    *,
-    target: Target = "cpu",
-    inference_free: bool = False,
-    pooling: str | None = None,
-    activation: str | None = None,
-    allow_pickle: bool = False,
-    name: str | None = None,
-    license: str | None = None,
-    accept_drift: bool = False,
-    progress: Progress | None = None,
-) -> Path:
-    """Makes a bundle of a document checkpoint and, where the model is a pair, a query checkpoint.
-
-    doc, query: a folder, or REPOSITORY[@REVISION] on the Hub.
-    output: the bundle's folder, which must not exist. It appears whole, or not at all.
-    target: "cpu" for int8 graphs, "cuda" for float16 graphs that pool inside.
-    inference_free: queries need no model, each token weighs 1. pooling, activation: by their names in a manifest,
-        where the checkpoint's files do not say them. allow_pickle: take weights that are not safetensors.
-    name, license: what manifest and card say; unless given, the folder's name and what the checkpoint's card says.
-    accept_drift: keep a bundle that falls short in verification, with the shortfalls in its manifest.
-    progress: called with a line for each step done.
-
-    Raises CheckpointError where a checkpoint cannot be exported, two vocabularies differ, or the output exists;
-    VerificationError where the vectors stray too far from the checkpoint's; UnknownModelError or DownloadError where
-    a repository cannot be had.
-    """
-    output = Path(output)
-    progress = progress or _silent
+def build_bundle(options: ExportOptions, progress: Progress) -> Path:
+    """Builds a verified bundle atomically; spladerunner.export.export_bundle documents it."""
+    output = Path(options.output)
     if output.exists() or output.is_symlink():
-        raise CheckpointError(f"{output} exists already. Remove it, or give another folder.")
-    sources: dict[RoleName, Source] = {"doc": Source.open(str(doc), allow_pickle=allow_pickle)}
-    if query is not None:
-        sources["query"] = Source.open(str(query), allow_pickle=allow_pickle)
-    sides = open_roles(
-        sources["doc"],
-        sources.get("query"),
-        inference_free=inference_free,
-        pooling=pooling,
-        activation=activation,
-        allow_pickle=allow_pickle,
-    )
-    options = {
-        "--for": target if target != "cpu" else None,
-        "--inference-free": inference_free,
-        "--pooling": pooling,
-        "--activation": activation,
-        "--allow-pickle": allow_pickle,
-        "--name": name,
-        "--license": license,
-        "--accept-drift": accept_drift,
-    }
+        raise CheckpointError(f"{output} exists already. Remove it, or give another folder.", path=output)
+    sources: dict[RoleName, Source] = {"doc": Source.open(options.doc, allow_pickle=options.allow_pickle)}
+    if options.query is not None:
+        sources["query"] = Source.open(options.query, allow_pickle=options.allow_pickle)
+    roles = open_roles(sources["doc"], sources.get("query"), options)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
         bundle = Path(scratch) / "bundle"
         bundle.mkdir()
-        manifest = _Export(sources, sides, target, bundle, Path(scratch), progress).run(
-            name or output.name, license or sources["doc"].license() or "unknown"
-        )
-        if (shortfalls := manifest["verification"]["shortfalls"]) and not accept_drift:
-            raise VerificationError(
-                f"The bundle strays too far from {' and '.join(source.name for source in sources.values())}: "
-                f"{'; '.join(shortfalls)}. No bundle was written; --accept-drift keeps one like this, with a warning "
-                "in its manifest."
-            )
-        for shortfall in shortfalls:
+        manifest = _Export(options, sources, roles, bundle, Path(scratch), progress).run()
+        assert manifest.verification is not None
+        for shortfall in manifest.verification.shortfalls:
             progress(f"warning: {shortfall}")
-        manifest["made_by"]["command"] = export_command(sources, output, options)
         (bundle / "README.md").write_text(card(manifest), encoding="utf-8")
-        write_manifest(bundle, manifest)
+        files = {path.name: FileRecord.of(path) for path in sorted(bundle.iterdir())}
+        replace(manifest, files=files).write(bundle / MANIFEST)
         bundle.rename(output)
     progress(f"{output}  {megabytes(sum(path.stat().st_size for path in output.iterdir()))}")
     return output
 
 
 class _Export:
-    """One export under way: what its steps share."""
+    """One export: fills the folder of the bundle, one role after the other."""
 
     def __init__(
         self,
+        options: ExportOptions,
         sources: dict[RoleName, Source],
-        sides: dict[RoleName, Checkpoint | Table],
-        target: Target,
+        roles: dict[RoleName, Served],
         bundle: Path,
         scratch: Path,
         progress: Progress,
     ) -> None:
+        self._options = options
         self._sources = sources
-        self._sides = sides
-        self._target = target
+        self._roles = roles
         self._bundle = bundle
         self._scratch = scratch
         self._progress = progress
-        self._graphs = Graphs(target, bundle, scratch, progress)
-        self._weights: dict[str, list[str]] = {}
+        self._texts = verification_texts()
+        self._tokenizer = self._save_tokenizer()
 
-    def run(self, name: str, licence: str) -> dict[str, Any]:
-        """Fills the bundle's folder, but for its card, and returns its manifest."""
-        vocabulary = self._save_tokenizer()
-        manifest: dict[str, Any] = {
-            "schema": 1,
-            "name": name,
-            "licence": licence,
-            "roles": {},
-            "vocabulary": {"size": len(vocabulary), "sha256": vocabulary.sha256},
-            "weight_type": _WEIGHT_TYPES[self._target],
-        }
-        verification: dict[str, Any] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
-        shortfalls: list[str] = []
-        converted = {
-            role: self._graphs.convert(role, side, len(vocabulary))
-            for role, side in self._own_sides().items()
-            if isinstance(side, Checkpoint)
-        }
-        for role, side in self._own_sides().items():
-            if isinstance(side, Table):
-                side.save(self._bundle / f"{role}.npy", vocabulary)
-        # The expander that verifies one role opens the whole bundle, so every role has a graph before the first is
-        # verified.
-        for role, graph in converted.items():
-            self._finish(role, graph, self._graphs.ways[0])
-        manifest["roles"] = {role: self._describe(role) for role in ROLES}
-        for role, side in self._own_sides().items():
-            if isinstance(side, Table):
-                write_manifest(self._bundle, manifest)
-                found: Agreement | TokenWeightsAgreement = self._verify_table(role, side)
-                measured = asdict(found)
+    def run(self) -> Manifest:
+        """Exports and verifies each role, and returns the manifest without the records of files.
+
+        Raises VerificationError if a role falls short and the options do not accept that.
+        """
+        vocabulary = self._tokenizer.vocabulary
+        roles: dict[RoleName, Role] = {}
+        agreements: dict[RoleName, Agreement] = {}
+        for name, served in self._roles.items():
+            if name == "query" and served is self._roles["doc"]:
+                roles["query"] = roles["doc"]
+            elif isinstance(served, Checkpoint):
+                roles[name], agreements[name] = self._export_graph(name, served)
             else:
-                found, way = self._verify_ways(role, side, converted[role], manifest)
-                measured = {"fp32_bytes": self._converted_size[role], **asdict(found)}
-                if way:
-                    manifest["roles"][role]["quantization"] = way
-            described = manifest["roles"][role]
-            files = [described.get("graph") or described["table"], *described.get("weights", [])]
-            verification[role] = {**measured, "bytes": sum((self._bundle / file).stat().st_size for file in files)}
-            shortfalls += [f"{role}: {text}" for text in found.shortfalls()]
-        for role in ROLES:
-            if role not in verification:  # served by the other's graph
-                manifest["roles"][role] = {**manifest["roles"]["doc"], **self._describe(role)}
-        manifest["verification"] = {**verification, "shortfalls": shortfalls}
-        manifest["made_by"] = {"versions": tool_versions()}
-        return manifest
+                roles[name], agreements[name] = self._export_token_weights(name, served)
+        found = tuple(f"{name}: {text}" for name, agreement in agreements.items() for text in shortfalls(agreement))
+        if found and not self._options.accept_drift:
+            raise VerificationError(
+                f"The bundle differs too much from {' and '.join(source.name for source in self._sources.values())}: "
+                f"{'; '.join(found)}. No bundle was written; --accept-drift writes it, with a warning in its manifest.",
+                shortfalls=found,
+            )
+        return Manifest(
+            name=self._options.name or Path(self._options.output).name,
+            license=self._options.license or self._sources["doc"].license() or "unknown",
+            weight_type=WEIGHT_TYPES[self._options.target],
+            vocabulary=VocabularyRecord(len(vocabulary), vocabulary.sha256),
+            roles=roles,
+            files={},
+            verification=Verification(f"{platform.machine()}, {os.cpu_count()} cores", agreements, found),
+            made_by=MadeBy(self._command(), {package: version(package) for package in _TOOLS}),
+        )
 
-    def _own_sides(self) -> dict[RoleName, Checkpoint | Table]:
-        """The sides, each once."""
-        if self._sides["query"] is self._sides["doc"]:
-            return {"doc": self._sides["doc"]}
-        return self._sides
+    def _export_graph(self, name: RoleName, checkpoint: Checkpoint) -> tuple[GraphRole, GraphAgreement]:
+        """Keeps the graph of the first quantization that does not fall short, else of the best worst cosine."""
+        graph = self._bundle / f"{name}.onnx"
+        folder = self._scratch / name
+        folder.mkdir()
+        builder = GraphBuilder(checkpoint, name, folder, self._progress)
+        verifier = GraphVerifier(checkpoint, builder.converted, self._tokenizer, self._texts)
+        measured: dict[str, GraphAgreement] = {}
+        for quantization in _quantizations(self._options.target):
+            if measured:
+                self._progress(f"  falls short; next: {quantization}")
+            builder.build(passes_of(checkpoint, self._options.target, quantization), graph)
+            measured[quantization] = self._verify(name, verifier, graph)
+            if not shortfalls(measured[quantization]):
+                break
+        best = max(measured, key=lambda each: (not shortfalls(measured[each]), measured[each].worst_cosine))
+        if best != quantization:
+            builder.build(passes_of(checkpoint, self._options.target, best), graph)
+        role = GraphRole(
+            graph=graph.name,
+            max_length=checkpoint.max_length,
+            pooling=checkpoint.pooling,
+            activation=checkpoint.activation,
+            positions=checkpoint.positions,
+            external_data=tuple(path.name for path in sorted(self._bundle.glob(f"{graph.name}.*"))),
+            quantization=best if self._options.target == "cpu" else None,
+            checkpoint=self._checkpoint_record(name),
+        )
+        return role, measured[best]
 
-    def _describe(self, role: RoleName) -> dict[str, Any]:
-        """What the manifest says of a role."""
-        side = self._sides[role]
-        source = self._sources.get(role, self._sources["doc"])
-        described: dict[str, Any] = {"max_length": side.max_length, "checkpoint": source.name}
-        if source.revision:
-            described["revision"] = source.revision
-        if isinstance(side, Table):
-            return {"table": f"{role}.npy", **described, "max_length": self._sides["doc"].max_length}
-        graph = "doc" if side is self._sides["doc"] else role
-        return {
-            "graph": f"{graph}.onnx",
-            **({"weights": self._weights[graph]} if self._weights.get(graph) else {}),
-            "pooling": side.pooling,
-            "activation": side.activation,
-            **({"positions": side.positions} if side.positions else {}),
-            **described,
-            "checkpoint_weights": side.weights,
-        }
+    def _verify(self, name: RoleName, verifier: GraphVerifier, graph: Path) -> GraphAgreement:
+        with stage(self._progress, "verify", name) as done:
+            found = verifier.measure(graph)
+            done.note = (
+                f"{found.texts} texts: cosine worst {found.worst_cosine:.4f}, mean {found.mean_cosine:.5f}; "
+                f"shared top-20 {found.mean_shared_top20:.1%}; {found.mean_weights:.0f} weights a text; "
+                f"{found.fp32_ms:.1f} ms a text in float32, {found.ms:.1f} in {WEIGHT_TYPES[self._options.target]}"
+            )
+        return found
 
-    def _save_tokenizer(self) -> Vocabulary:
-        vocabularies: dict[RoleName, Vocabulary] = {}
-        for role, side in self._own_sides().items():
-            path = self._scratch / f"{role}-{TOKENIZER}"
-            side.save_tokenizer(path)
-            vocabularies[role] = Tokenizer(path).vocabulary
-        mine, theirs = vocabularies["doc"].tokens, vocabularies.get("query", vocabularies["doc"]).tokens
+    def _export_token_weights(
+        self, name: RoleName, source: TokenWeights
+    ) -> tuple[TokenWeightsRole, TokenWeightsAgreement]:
+        saved = self._bundle / f"{name}.npy"
+        source.save(saved, self._tokenizer.vocabulary)
+        document = self._roles["doc"]
+        assert isinstance(document, Checkpoint)
+        with stage(self._progress, "verify", name) as done:
+            found = measure_token_weights(source, saved, self._tokenizer, self._texts, document.max_length)
+            done.note = (
+                f"{found.texts} texts: largest difference {found.largest_difference:.1e}; "
+                f"{found.mean_weights:.0f} weights a text; {found.ms:.2f} ms a text"
+            )
+        return TokenWeightsRole(saved.name, document.max_length, self._checkpoint_record(name)), found
+
+    def _save_tokenizer(self) -> Tokenizer:
+        """Saves the tokenizer of the bundle. Raises CheckpointError if the vocabularies of the roles differ."""
+        tokenizers: dict[RoleName, Tokenizer] = {}
+        for name, served in self._roles.items():
+            if name == "doc" or served is not self._roles["doc"]:
+                path = self._scratch / f"{name}-{TOKENIZER}"
+                served.save_tokenizer(path)
+                tokenizers[name] = Tokenizer(path)
+        mine = tokenizers["doc"].vocabulary.tokens
+        theirs = tokenizers.get("query", tokenizers["doc"]).vocabulary.tokens
         if mine != theirs:
             at = next((i for i, pair in enumerate(zip(mine, theirs, strict=False)) if pair[0] != pair[1]), len(mine))
             raise CheckpointError(
-                f"{self._sides['doc'].folder} and {self._sides['query'].folder} cannot be paired: their vocabularies "
-                f"have {len(mine)} and {len(theirs)} tokens and differ from position {at} on."
+                f"{self._roles['doc'].folder} and {self._roles['query'].folder} cannot be paired: their vocabularies "
+                f"have {len(mine)} and {len(theirs)} tokens and differ from position {at} on.",
+                path=self._roles["query"].folder,
             )
-        shutil.copyfile(self._scratch / f"doc-{TOKENIZER}", self._bundle / TOKENIZER)
-        return vocabularies["doc"]
+        (self._scratch / f"doc-{TOKENIZER}").rename(self._bundle / TOKENIZER)
+        return tokenizers["doc"]
 
-    def _finish(self, role: RoleName, optimized: Path, way: str) -> None:
-        """Puts the role's graph into the bundle."""
-        checkpoint = self._sides[role]
-        assert isinstance(checkpoint, Checkpoint)
-        _, *beside = self._graphs.finish(role, checkpoint, optimized, way)
-        self._weights[role] = [path.name for path in beside]
+    def _checkpoint_record(self, name: RoleName) -> CheckpointRecord:
+        source = self._sources.get(name, self._sources["doc"])
+        return CheckpointRecord(source.name, source.revision)
 
-    def _verify_ways(
-        self, role: RoleName, checkpoint: Checkpoint, optimized: Path, manifest: dict[str, Any]
-    ) -> tuple[Agreement, str]:
-        """Keeps the first way to quantize that does not fall short, or else the one with the best worst cosine."""
-        found: dict[str, Agreement] = {}
-        for way in self._graphs.ways:
-            if found:
-                self._progress(f"  falls short; next: {way}")
-                self._finish(role, optimized, way)
-            write_manifest(self._bundle, manifest)
-            found[way] = self._verify(role, checkpoint)
-            if not found[way].shortfalls():
-                return found[way], way
-        best = max(found, key=lambda way: found[way].worst_cosine)
-        if best != self._graphs.ways[-1]:
-            self._finish(role, optimized, best)
-        return found[best], best
-
-    def _verify(self, role: RoleName, checkpoint: Checkpoint) -> Agreement:
-        texts = verification_texts()
-        with step(self._progress, "verify", role):
-            agreement = measure(
-                texts,
-                checkpoint.weights_of(texts, checkpoint.max_length),
-                self._fp32_expander(role, checkpoint),
-                Expander(self._bundle, threads=1),
-                role,
-            )
-        self._progress(
-            f"  {agreement.texts} texts: cosine worst {agreement.worst_cosine:.4f}, mean {agreement.mean_cosine:.5f}; "
-            f"shared top-20 {agreement.mean_shared_top20:.1%}; {agreement.mean_weights:.0f} weights a text; "
-            f"{agreement.fp32_ms:.1f} ms a text in float32, {agreement.ms:.1f} in {_WEIGHT_TYPES[self._target]}"
-        )
-        return agreement
-
-    def _fp32_expander(self, role: RoleName, checkpoint: Checkpoint) -> Expander:
-        """Runs the graph as it was converted."""
-        folder = self._graphs.converted(role)
-        described = {**self._describe(role), "graph": "model.onnx", "weights": []}
-        tokenizer = Tokenizer(folder / TOKENIZER).vocabulary
-        manifest = {
-            "schema": 1,
-            "name": "float32",
-            "licence": "",
-            "roles": dict.fromkeys(ROLES, described),
-            "vocabulary": {"size": len(tokenizer), "sha256": tokenizer.sha256},
-            "weight_type": "float32",
-        }
-        write_manifest(folder, manifest)
-        return Expander(folder, checkpoint.max_length, threads=1)
-
-    def _verify_table(self, role: RoleName, table: Table) -> TokenWeightsAgreement:
-        texts = verification_texts()
-        expander = Expander(self._bundle, threads=1)
-        with step(self._progress, "verify", role):
-            agreement = measure_token_weights(
-                texts, table.weights_of(texts, self._sides["doc"].max_length), expander, role
-            )
-        self._progress(
-            f"  {agreement.texts} texts: largest difference {agreement.largest_difference:.1e}; "
-            f"{agreement.mean_weights:.0f} weights a text; {agreement.ms:.2f} ms a text"
-        )
-        return agreement
-
-    @property
-    def _converted_size(self) -> dict[RoleName, int]:
-        return {
-            role: sum(path.stat().st_size for path in self._graphs.converted(role).glob("model.onnx*"))
-            for role in ROLES
-        }
+    def _command(self) -> str:
+        """The command that makes the bundle, with commits, and with folders by the last two parts of their paths."""
+        names = {name: str(source) for name, source in self._sources.items()}
+        output = last_two_parts(self._options.output)
+        return replace(self._options, doc=names["doc"], query=names.get("query"), output=output).command()
 
 
-def _silent(_: str) -> None:
-    pass
+def _quantizations(target: Target) -> tuple[str, ...]:
+    """Quantizations to try in this order; passes for CUDA have none."""
+    return QUANTIZATIONS if target == "cpu" else QUANTIZATIONS[:1]

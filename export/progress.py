@@ -1,39 +1,54 @@
-"""What an export says of its steps, as they are done."""
+"""Progress lines of an export: a line after each conversion, pass and verification."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 
 from spladerunner.errors import CheckpointError, SpladeRunnerError
 from spladerunner.model.manifest import RoleName
 
 Progress = Callable[[str], None]
-"""Takes a line."""
+"""Receives a line without its end."""
+
+
+@dataclass
+class Stage:
+    """Result of a part of an export. size: bytes of the graph. unchanged: by a pass. note: a second line."""
+
+    size: int | None = None
+    unchanged: bool = False
+    note: str = ""
 
 
 @contextmanager
-def step(progress: Progress, label: str, role: RoleName) -> Iterator[list[Path]]:
-    """Times a step; a file that it puts into the list is reported with its size.
+def stage(progress: Progress, name: str, role: RoleName) -> Iterator[Stage]:
+    """Times a part of an export, and reports it.
 
-    Raises CheckpointError, with the step's name, where a tool that it uses fails.
+    Raises CheckpointError with its name if a tool that it uses fails.
     """
-    made: list[Path] = []
+    done = Stage()
     started = time.perf_counter()
     try:
-        yield made
+        yield done
     except (SpladeRunnerError, OSError, KeyboardInterrupt):
         raise
-    except Exception as error:  # whatever the tools below raise
-        raise CheckpointError(
-            f"The step '{label}' of the {role} model failed: {type(error).__name__}: {error}"
-        ) from error
-    size = megabytes(made[0].stat().st_size) if made else ""
-    progress(f"{label:<12} {role:<6} {size:>9} {time.perf_counter() - started:6.1f} s")
+    except Exception as error:  # the tools share no narrower type
+        raise CheckpointError(f"'{name}' of the {role} model failed: {type(error).__name__}: {error}") from error
+    size = "" if done.size is None else megabytes(done.size)
+    seconds = time.perf_counter() - started
+    progress(f"{name:<14} {role:<6} {size:>9} {seconds:6.1f} s{', unchanged' if done.unchanged else ''}")
+    if done.note:
+        progress(f"  {done.note}")
 
 
 def megabytes(size: int) -> str:
-    """A size in bytes, to be read."""
+    """Formats a size in bytes.
+
+    Examples:
+        >>> megabytes(5_772_440)
+        '5.8 MB'
+    """
     return f"{size / 1e6:.1f} MB"

@@ -1,77 +1,86 @@
-"""Which checkpoint, or which table, serves documents and which serves queries."""
+"""The checkpoint, or the token weights, that serve each role."""
 
 from __future__ import annotations
 
 from spladerunner.errors import CheckpointError
 from spladerunner.export.checkpoint import Checkpoint
+from spladerunner.export.options import ExportOptions
 from spladerunner.export.source import IDF, Source
-from spladerunner.export.token_weights import Table
+from spladerunner.export.token_weights import TokenWeights
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.model.manifest import RoleName
-from spladerunner.model.sentence_transformers import MaskedLanguageModel, RoleSpec, read_layout
+from spladerunner.model.sentence_transformers import MaskedLanguageModel, RoleSpec, StaticEmbedding, read_layout
+
+Served = Checkpoint | TokenWeights
 
 
-def open_roles(
-    doc: Source,
-    query: Source | None,
-    *,
-    inference_free: bool = False,
-    pooling: str | None = None,
-    activation: str | None = None,
-    allow_pickle: bool = False,
-) -> dict[RoleName, Checkpoint | Table]:
-    """What serves each role; one and the same object serves both where the model is symmetric.
+def open_roles(doc: Source, query: Source | None, options: ExportOptions) -> dict[RoleName, Served]:
+    """Opens the checkpoint or token weights of each role; one object serves both if the model is symmetric.
 
-    What the files say holds; pooling and activation settle what they leave open. Queries are served by `query` where
-    it is given, else by another model or a static embedding where the files of `doc` name one, else by weight 1 for
-    each token where inference_free is set, else by an idf.json, or by the same model.
-    Raises CheckpointError where the files and the options contradict each other or leave something open.
+    The files decide; options.pooling and options.activation decide what the files leave open. Queries are served by
+    `query` if given, else by the query model or static embedding that the files of `doc` name, else by weight 1 for
+    each token with options.inference_free, else by an idf.json, else by the document model.
+
+    Raises CheckpointError if files and options contradict each other or leave something open.
     """
-    if query and inference_free:
-        raise CheckpointError("A query checkpoint and --inference-free exclude each other: give one of them.")
-    for name, given, known in (("pooling", pooling, POOLINGS), ("activation", activation, ACTIVATIONS)):
-        if given is not None and given not in known:
-            raise CheckpointError(f"--{name} {given} is not known; choose from {', '.join(known)}.")
-
-    def model(side: MaskedLanguageModel, *, said: bool) -> Checkpoint:
-        return Checkpoint(_settled(side, pooling, activation, said=said), allow_pickle=allow_pickle)
-
+    _check_options(query, options)
     layout = read_layout(doc.folder)
-    doc_side: RoleSpec = layout.doc if layout else MaskedLanguageModel(doc.folder)
-    if not isinstance(doc_side, MaskedLanguageModel):
-        raise CheckpointError(f"{doc.name} has no model for documents.")
+    document = layout.doc if layout else MaskedLanguageModel(doc.folder)
+    if not isinstance(document, MaskedLanguageModel):
+        raise CheckpointError(f"{doc.name} has no model for documents.", path=doc.folder, name=doc.name)
     idf = doc.folder / IDF
-    if layout is None and idf.is_file() and activation is None:
+    if layout is None and idf.is_file() and options.activation is None:
         raise CheckpointError(
-            f"{doc.name} has {IDF} and no modules.json, so it does not say how logits become weights: OpenSearch's v3 "
-            "models take the logarithm twice. Settle it: --activation log1p_relu, or --activation log1p_log1p_relu."
+            f"{doc.name} has {IDF} and no modules.json, so its activation is unknown: OpenSearch's v3 models take the "
+            "logarithm twice. Give it: --activation log1p_relu, or --activation log1p_log1p_relu.",
+            path=doc.folder,
+            name=doc.name,
         )
-    checkpoint = model(doc_side, said=layout is not None)
+    checkpoint = _open(document, options, stated=layout is not None)
     if query:
         query_layout = read_layout(query.folder)
-        query_side: RoleSpec = query_layout.query if query_layout else MaskedLanguageModel(query.folder)
-        said = query_layout is not None
-    elif layout is not None and layout.query != layout.doc:
-        if inference_free and isinstance(layout.query, MaskedLanguageModel):
+        question = query_layout.query if query_layout else MaskedLanguageModel(query.folder)
+        return {"doc": checkpoint, "query": _open_query(question, options, stated=query_layout is not None)}
+    if layout is not None and layout.query != layout.doc:
+        if options.inference_free and isinstance(layout.query, MaskedLanguageModel):
             raise CheckpointError(
-                f"{doc.name} says that queries have a model of their own: leave --inference-free out."
+                f"{doc.name} has a query model: leave --inference-free out.", path=doc.folder, name=doc.name
             )
-        query_side, said = layout.query, True
-    elif inference_free:
-        return {"doc": checkpoint, "query": Table.of_ones(doc_side.folder)}
-    elif layout is None and idf.is_file():
-        return {"doc": checkpoint, "query": Table.of_idf(idf)}
-    else:
-        return {"doc": checkpoint, "query": checkpoint}
-    if isinstance(query_side, MaskedLanguageModel):
-        return {"doc": checkpoint, "query": model(query_side, said=said)}
-    return {"doc": checkpoint, "query": Table.of_static_embedding(query_side.folder)}
+        return {"doc": checkpoint, "query": _open_query(layout.query, options, stated=True)}
+    if options.inference_free:
+        return {"doc": checkpoint, "query": TokenWeights.of_ones(document.folder)}
+    if layout is None and idf.is_file():
+        return {"doc": checkpoint, "query": TokenWeights.of_idf(idf)}
+    return {"doc": checkpoint, "query": checkpoint}
 
 
-def _settled(
-    side: MaskedLanguageModel, pooling: str | None, activation: str | None, *, said: bool
-) -> MaskedLanguageModel:
-    for name, given, found in (("pooling", pooling, side.pooling), ("activation", activation, side.activation)):
-        if said and given not in (None, found):
-            raise CheckpointError(f"{side.folder} says that its {name} is {found}, not {given}: leave --{name} out.")
-    return side._replace(pooling=pooling or side.pooling, activation=activation or side.activation)
+def _check_options(query: Source | None, options: ExportOptions) -> None:
+    if query and options.inference_free:
+        raise CheckpointError("A query checkpoint and --inference-free exclude each other: give one of them.")
+    for option, given, known in (
+        ("--pooling", options.pooling, POOLINGS),
+        ("--activation", options.activation, ACTIVATIONS),
+    ):
+        if given is not None and given not in known:
+            raise CheckpointError(f"{option} {given} is not known; choose from {', '.join(known)}.")
+
+
+def _open(model: MaskedLanguageModel, options: ExportOptions, *, stated: bool) -> Checkpoint:
+    """Opens a checkpoint. stated: its files state pooling and activation, which options must not contradict."""
+    for option, given, found in (
+        ("pooling", options.pooling, model.pooling),
+        ("activation", options.activation, model.activation),
+    ):
+        if stated and given not in (None, found):
+            raise CheckpointError(
+                f"{model.folder} states that its {option} is {found}, not {given}: leave --{option} out.",
+                path=model.folder,
+            )
+    model = model._replace(pooling=options.pooling or model.pooling, activation=options.activation or model.activation)
+    return Checkpoint(model, allow_pickle=options.allow_pickle)
+
+
+def _open_query(found: RoleSpec, options: ExportOptions, *, stated: bool) -> Served:
+    if isinstance(found, StaticEmbedding):
+        return TokenWeights.of_static_embedding(found.folder)
+    return _open(found, options, stated=stated)

@@ -1,4 +1,4 @@
-"""Silence for the tools that an export runs: they talk of what is as it should be. Errors still come."""
+"""Silence for the tools that an export runs, whose warnings do not concern its user."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from transformers.utils import logging as transformers_logging
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """No warnings and no log lines below an error, from any library; for a with statement, or over a function."""
+def silenced() -> Iterator[None]:
+    """Suppresses warnings, and log lines below an error, of any library; also usable as a decorator."""
     verbosity = transformers_logging.get_verbosity()
     disabled = logging.root.manager.disable
     transformers_logging.set_verbosity(logging.ERROR)

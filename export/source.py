@@ -1,8 +1,9 @@
-"""Where a checkpoint comes from: a folder, or a repository on the Hub at a commit."""
+"""Source of a checkpoint: a folder, or a repository on the Hub at a commit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from huggingface_hub import metadata_load
@@ -43,41 +44,58 @@ _SAFETENSORS = (SAFETENSORS, "model.safetensors.index.json", "model-*.safetensor
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint's files. name: the repository, or the last two parts of the folder. revision: the commit."""
+    """Files of a checkpoint. name: the repository, or the last two parts of the folder. revision: the commit."""
 
     name: str
     folder: Path
     revision: str | None = None
 
     @classmethod
-    def open(cls, given: str, *, allow_pickle: bool = False) -> Source:
-        """given: a folder, or REPOSITORY[@REVISION] on the Hub; of that, only what an export reads is downloaded.
+    def open(cls, given: str | PathLike[str], *, allow_pickle: bool = False) -> Source:
+        """Opens a folder, or REPOSITORY[@REVISION] on the Hub, of which it downloads only the files of an export.
 
-        Raises CheckpointError where there are only pickled weights and allow_pickle is not set, and what
-        spladerunner.model.hub raises where the repository cannot be had.
+        Raises CheckpointError if given is neither, or its weights are only pickled and allow_pickle is false;
+        UnknownModelError or DownloadError if the repository cannot be downloaded.
         """
         folder = Path(given)
         if folder.is_dir():
-            return cls("/".join(folder.resolve().parts[-2:]), folder)
-        repository, _, revision = given.partition("@")
+            return cls(last_two_parts(folder), folder)
+        repository, _, revision = str(given).partition("@")
         if repository.count("/") != 1 or repository.startswith((".", "/")):
-            raise CheckpointError(f"{given} is neither a folder nor a repository on the Hub (OWNER/NAME[@REVISION]).")
+            raise CheckpointError(
+                f"{given} is neither a folder nor a repository on the Hub (OWNER/NAME[@REVISION]).", name=str(given)
+            )
         folder, commit, names = download(repository, revision or None, [*_DESCRIPTIONS, *_SAFETENSORS])
         if not any(name.endswith(".safetensors") for name in names) and PICKLE in names:
             if not allow_pickle:
                 raise CheckpointError(
-                    f"{repository} has its weights only as a pickle, {PICKLE}. If you trust it: --allow-pickle; it is "
-                    "then loaded as weights alone."
+                    f"{repository} has its weights only as a pickle, {PICKLE}. If you trust it: --allow-pickle, which "
+                    "loads tensors only.",
+                    name=repository,
                 )
             folder, commit, _ = download(repository, commit, [*_DESCRIPTIONS, PICKLE])
         return cls(repository, folder, commit)
 
+    def __str__(self) -> str:
+        """NAME, or NAME@REVISION."""
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
     def license(self) -> str | None:
-        """What the front matter of the checkpoint's own card says."""
+        """License in the front matter of the checkpoint's own card."""
         card = self.folder / "README.md"
         try:
             front = metadata_load(card) if card.is_file() else None
-        except ValueError:  # the card is for people, and an odd one is no reason to stop
+        except ValueError:  # a malformed card does not stop an export
             return None
         found = front.get("license") if front else None
         return found if isinstance(found, str) else None
+
+
+def last_two_parts(folder: str | PathLike[str]) -> str:
+    """The last two parts of a folder's path, for records that should not hold the rest.
+
+    Examples:
+        >>> last_two_parts("/home/ada/models/tiny-en")
+        'models/tiny-en'
+    """
+    return "/".join(Path(folder).resolve().parts[-2:])

@@ -1,148 +1,172 @@
-"""How near a bundle's vectors are to those of its checkpoint."""
+"""Agreement of a bundle's vectors with those of its checkpoint, and the limits that it must hold."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spladerunner.expander import Expander
-from spladerunner.model.manifest import RoleName
+from spladerunner.export.checkpoint import Checkpoint
+from spladerunner.export.passes import Graph
+from spladerunner.export.token_weights import TokenWeights
+from spladerunner.inference.encoder import GraphEncoder, TokenWeightsEncoder
+from spladerunner.inference.session import Session
+from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
+from spladerunner.model.manifest import Agreement, GraphAgreement, TokenWeightsAgreement
 from spladerunner.vector import SparseVector
 
 WORST_COSINE = 0.99
-"""No text's vector may be further from the checkpoint's than this."""
+"""The least cosine of any text's vector with the checkpoint's."""
 
 MEAN_TOP20 = 0.90
-"""The share of the checkpoint's 20 heaviest tokens that the vectors must keep, averaged over the texts."""
+"""The least share of the checkpoint's 20 heaviest tokens that the vectors keep, averaged over the texts."""
 
 FP32_DIFFERENCE = 1e-4
-"""No weight of the float32 graph may be further from the checkpoint's than this."""
+"""The largest difference of any weight between the float32 graph and the checkpoint."""
 
 TOP = 20
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """What was measured over the verification texts, for the graph of one role.
+class Reference(NamedTuple):
+    """Reference of every graph of a checkpoint.
 
-    Times are milliseconds a text, on one thread: fp32_ms of the graph as it was converted, ms of the bundle's.
+    weights: by the published formula, a (V,) array for each text. The other figures are of the float32 graph.
     """
 
-    texts: int
+    weights: Sequence[NDArray[np.float32]]
     fp32_largest_difference: float
-    worst_cosine: float
-    worst_text: str
-    mean_cosine: float
-    mean_shared_top20: float
-    mean_weights: float
     fp32_ms: float
-    ms: float
-
-    def shortfalls(self) -> list[str]:
-        """What fell short, each with the measured and the allowed figure."""
-        found = []
-        if not self.fp32_largest_difference <= FP32_DIFFERENCE:
-            found.append(
-                f"the float32 graph's largest difference {self.fp32_largest_difference:.2g} is above "
-                f"{FP32_DIFFERENCE:.0e}"
-            )
-        if not self.worst_cosine >= WORST_COSINE:
-            found.append(f"worst cosine {self.worst_cosine:.4f} is below {WORST_COSINE} (for {self.worst_text!r})")
-        if not self.mean_shared_top20 >= MEAN_TOP20:
-            found.append(f"mean shared top-20 tokens {self.mean_shared_top20:.1%} is below {MEAN_TOP20:.0%}")
-        return found
+    fp32_bytes: int
 
 
-@dataclass(frozen=True)
-class TokenWeightsAgreement:
-    """The same for a role that is served by a table."""
+class GraphVerifier:
+    """Compares graphs of one checkpoint with its published formula, on one thread.
 
-    texts: int
-    largest_difference: float
-    mean_weights: float
-    ms: float
+    The formula and the float32 graph run once, however many graphs are compared.
+    converted: the float32 graph. tokenizer: of the bundle.
+    """
 
-    def shortfalls(self) -> list[str]:
-        """What fell short, with the measured and the allowed figure."""
-        if self.largest_difference <= FP32_DIFFERENCE:
+    def __init__(self, checkpoint: Checkpoint, converted: Graph, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+        self._checkpoint = checkpoint
+        self._converted = converted
+        self._tokenizer = tokenizer
+        self._texts = texts
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The weights by the published formula, and the float32 graph's agreement with them."""
+        vectors, fp32_ms = self._encode(self._converted.path)
+        weights = list(self._checkpoint.weights_of(self._texts, self._checkpoint.max_length))
+        return Reference(weights, _largest_difference(vectors, weights), fp32_ms, self._converted.size)
+
+    def measure(self, graph: Path) -> GraphAgreement:
+        """Measures the agreement of a graph."""
+        reference = self.reference
+        vectors, ms = self._encode(graph)
+        cosines, shared = [], []
+        for vector, weights in zip(vectors, reference.weights, strict=True):
+            dense = _dense(vector, weights.size)
+            cosines.append(cosine(dense, weights))
+            if top := min(TOP, int(np.count_nonzero(weights))):
+                shared.append(len(set(_heaviest(dense, top)) & set(_heaviest(weights, top))) / top)
+        worst = int(np.argmin(cosines))
+        return GraphAgreement(
+            texts=len(self._texts),
+            fp32_largest_difference=reference.fp32_largest_difference,
+            worst_cosine=cosines[worst],
+            worst_text=self._texts[worst][:60],
+            mean_cosine=float(np.mean(cosines)),
+            mean_shared_top20=float(np.mean(shared)),
+            mean_weights=_mean_weights(vectors),
+            fp32_ms=reference.fp32_ms,
+            ms=ms,
+            fp32_bytes=reference.fp32_bytes,
+            bytes=Graph(graph).size,
+        )
+
+    def _encode(self, graph: Path) -> tuple[list[SparseVector], float]:
+        pooling, activation = self._checkpoint.pooling, self._checkpoint.activation
+        encoder = GraphEncoder(Session(graph), self._tokenizer.vocabulary, pooling, activation)
+        return _timed(encoder, self._tokenizer, self._texts, self._checkpoint.max_length)
+
+
+def measure_token_weights(
+    source: TokenWeights, saved: Path, tokenizer: Tokenizer, texts: Sequence[str], max_length: int
+) -> TokenWeightsAgreement:
+    """Measures the agreement of the saved token weights with their source."""
+    encoder = TokenWeightsEncoder(saved, tokenizer.vocabulary)
+    vectors, ms = _timed(encoder, tokenizer, texts, max_length)
+    return TokenWeightsAgreement(
+        texts=len(texts),
+        largest_difference=_largest_difference(vectors, list(source.weights_of(texts, max_length))),
+        mean_weights=_mean_weights(vectors),
+        ms=ms,
+        bytes=saved.stat().st_size,
+    )
+
+
+def shortfalls(agreement: Agreement) -> list[str]:
+    """Every limit that an agreement misses, with the measured and the allowed figure.
+
+    Examples:
+        >>> shortfalls(TokenWeightsAgreement(texts=3, largest_difference=0.5, mean_weights=7.0, ms=0.1, bytes=1024))
+        ["the token weights' largest difference 0.5 is above 1e-04"]
+    """
+    if isinstance(agreement, TokenWeightsAgreement):
+        difference = agreement.largest_difference
+        if difference <= FP32_DIFFERENCE:
             return []
-        return [f"the table's largest difference {self.largest_difference:.2g} is above {FP32_DIFFERENCE:.0e}"]
+        return [f"the token weights' largest difference {difference:.2g} is above {FP32_DIFFERENCE:.0e}"]
+    found = []
+    # Each is written so that NaN falls short.
+    if not agreement.fp32_largest_difference <= FP32_DIFFERENCE:
+        difference = agreement.fp32_largest_difference
+        found.append(f"the float32 graph's largest difference {difference:.2g} is above {FP32_DIFFERENCE:.0e}")
+    if not agreement.worst_cosine >= WORST_COSINE:
+        text = agreement.worst_text
+        found.append(f"the worst cosine {agreement.worst_cosine:.4f} is below {WORST_COSINE} (for {text!r})")
+    if not agreement.mean_shared_top20 >= MEAN_TOP20:
+        found.append(f"the mean share of top-20 tokens {agreement.mean_shared_top20:.1%} is below {MEAN_TOP20:.0%}")
+    return found
 
 
 def verification_texts() -> list[str]:
-    """The varied texts that ship with the export: questions, prose, long documents, other languages, code, numbers."""
+    """The texts that an export compares: questions, prose, long documents, other languages, code, numbers."""
     lines = (Path(__file__).parent / "verification.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line)["text"] for line in lines]
 
 
-def measure(
-    texts: Sequence[str],
-    expected: Iterable[NDArray[np.float32]],
-    fp32: Expander,
-    bundle: Expander,
-    role: RoleName,
-) -> Agreement:
-    """Compares the vectors of two expanders with the expected weights, a (V,) array for each text."""
-    fp32_vectors, fp32_ms = _timed(fp32, texts, role)
-    vectors, ms = _timed(bundle, texts, role)
-    differences, cosines, shared = [], [], []
-    for weights, exact, quantized in zip(expected, fp32_vectors, vectors, strict=True):
-        differences.append(float(np.abs(_dense(exact, weights.size) - weights).max()))
-        vector = _dense(quantized, weights.size)
-        cosines.append(cosine(vector, weights))
-        top = min(TOP, int(np.count_nonzero(weights)))
-        if top:
-            shared.append(len(set(_heaviest(vector, top)) & set(_heaviest(weights, top))) / top)
-    worst = int(np.argmin(cosines))
-    return Agreement(
-        texts=len(texts),
-        fp32_largest_difference=max(differences),
-        worst_cosine=cosines[worst],
-        worst_text=texts[worst][:60],
-        mean_cosine=float(np.mean(cosines)),
-        mean_shared_top20=float(np.mean(shared)),
-        mean_weights=float(np.mean([len(vector) for vector in vectors])),
-        fp32_ms=fp32_ms,
-        ms=ms,
-    )
-
-
-def measure_token_weights(
-    texts: Sequence[str], expected: Iterable[NDArray[np.float32]], bundle: Expander, role: RoleName
-) -> TokenWeightsAgreement:
-    """Compares a table's vectors with the expected weights, a (V,) array for each text."""
-    vectors, ms = _timed(bundle, texts, role)
-    differences = [
-        float(np.abs(_dense(vector, weights.size) - weights).max())
-        for vector, weights in zip(vectors, expected, strict=True)
-    ]
-    return TokenWeightsAgreement(
-        texts=len(texts),
-        largest_difference=max(differences),
-        mean_weights=float(np.mean([len(vector) for vector in vectors])),
-        ms=ms,
-    )
-
-
 def cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """The cosine of the angle between two vectors; 1 for two zero vectors, 0 where only one is zero."""
+    """Cosine of the angle between two vectors; 1 for two zero vectors, 0 if only one is zero."""
     lengths = float(np.linalg.norm(first)) * float(np.linalg.norm(second))
     if lengths == 0:
         return float(not first.any() and not second.any())
     return float(np.dot(first.astype(np.float64), second.astype(np.float64))) / lengths
 
 
-def _timed(expander: Expander, texts: Sequence[str], role: RoleName) -> tuple[list[SparseVector], float]:
-    expander.encode(texts[:1], role=role)  # opens the graph
+def _timed(
+    encoder: Callable[[TokenizedText], SparseVector], tokenizer: Tokenizer, texts: Sequence[str], max_length: int
+) -> tuple[list[SparseVector], float]:
+    """Vectors of the texts, and milliseconds a text."""
+    encoder(tokenizer.encode(texts[0], max_length))  # the first run allocates
     started = time.perf_counter()
-    vectors = expander.encode(texts, role=role)
+    vectors = [encoder(tokenizer.encode(text, max_length)) for text in texts]
     return vectors, (time.perf_counter() - started) * 1000 / len(texts)
+
+
+def _largest_difference(vectors: Sequence[SparseVector], expected: Sequence[NDArray[np.float32]]) -> float:
+    pairs = zip(vectors, expected, strict=True)
+    return max(float(np.abs(_dense(vector, weights.size) - weights).max()) for vector, weights in pairs)
+
+
+def _mean_weights(vectors: Sequence[SparseVector]) -> float:
+    return float(np.mean([len(vector) for vector in vectors]))
 
 
 def _dense(vector: SparseVector, size: int) -> NDArray[np.float32]:

@@ -1,1 +1,1 @@
-"""The bundles that ship inside the package, a folder each."""
+"""Bundles that are part of the package, a folder each."""

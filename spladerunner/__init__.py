@@ -1,7 +1,10 @@
 """SPLADE sparse expansion without torch: texts in, weighted tokens out.
 
-from spladerunner import Expander
-Expander().expand("The Manhattan Project and its atomic bomb")
+    from spladerunner import Expander
+    Expander().expand("The Manhattan Project and its atomic bomb")
+
+The public names are those in `__all__` of this package and of its packages formats, readers, bulk and export, and those
+of the modules of evaluation. All others may change in any version.
 """
 
 from spladerunner.errors import (
@@ -20,9 +23,12 @@ from spladerunner.errors import (
 )
 from spladerunner.expander import Expander
 from spladerunner.explanation import Explanation, SharedToken
+from spladerunner.inference.tokenizer import Span
 from spladerunner.model.hub import fetch
+from spladerunner.model.manifest import RoleName
 from spladerunner.model.registry import ModelSpec, list_models
 from spladerunner.vector import SparseVector
+from spladerunner.vocabulary import Vocabulary
 
 __version__ = "0.2.0"
 
@@ -39,11 +45,14 @@ __all__ = [
     "ModelSpec",
     "OutputError",
     "ProviderError",
+    "RoleName",
     "SharedToken",
+    "Span",
     "SparseVector",
     "SpladeRunnerError",
     "UnknownModelError",
     "VerificationError",
+    "Vocabulary",
     "fetch",
     "list_models",
 ]

@@ -52,9 +52,9 @@ class Expander:
     >>> expander = Expander(max_length={"query": 32})
     >>> expander
     Expander('tiny-en', max_length={'doc': 256, 'query': 32}, threads=...)
-    >>> weights, = expander.expand("The Manhattan Project and its atomic bomb")
+    >>> weights, = expander.expand("The Moon orbits the Earth")
     >>> list(weights)[:3]
-    ['manhattan', 'bomb', 'atomic']
+    ['earth', 'moon', 'orbit']
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Expander:
         """Expands queries: {token: weight} for each, heaviest first, by the model for queries.
 
         >>> weights, = Expander().expand_query("who built the nuclear bomb")
-        >>> "atomic" in weights
+        >>> "reactor" in weights
         True
         """
         return [self.vocabulary.weights(vector) for vector in self.encode(texts, role="query")]

@@ -65,7 +65,7 @@ def save_distilbert(folder: Path) -> Path:
 
 
 def save_roberta(folder: Path) -> Path:
-    """With a byte-level BPE tokenizer that knows WORDS whole."""
+    """With a byte-level BPE tokenizer that has each of WORDS as one token."""
     torch.manual_seed(0)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     splits = [piece for word in WORDS for piece, _ in pre_tokenizers.ByteLevel(True).pre_tokenize_str(word)]
@@ -98,7 +98,7 @@ def save_xlm_roberta(folder: Path) -> Path:
 def _save_like_roberta(
     model: type[PreTrainedModel], config: type[PretrainedConfig], folder: Path, made: Tokenizer
 ) -> Path:
-    """With RoBERTa's special tokens, and positions that count on from the padding's."""
+    """With RoBERTa's special tokens, and positions that start after the padding's."""
     made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
     shape = {**sizes(made.get_vocab_size()), "max_position_embeddings": 66, "type_vocab_size": 1}
     model(config(**shape, pad_token_id=1, bos_token_id=0, eos_token_id=2)).save_pretrained(folder)
@@ -152,7 +152,7 @@ def save_full_size(folder: Path, shape: str, vocabulary: Path) -> Path:
 
 
 def carry_into_distilbert(source: Path, folder: Path) -> Path:
-    """The same function of the same text as a DistilBERT: its token types are folded into its positions."""
+    """Saves a BERT as the DistilBERT that computes the same, with token types added to positions."""
     bert = BertForMaskedLM.from_pretrained(source)
     config = bert.config
     model = DistilBertForMaskedLM(
@@ -194,7 +194,7 @@ def carry_into_distilbert(source: Path, folder: Path) -> Path:
 
 
 def carry_into_roberta(source: Path, folder: Path) -> Path:
-    """The same function of the same text as a RoBERTa: its positions begin after that of the padding."""
+    """Saves a BERT as the RoBERTa that computes the same, with positions that start after the padding's."""
     bert = BertForMaskedLM.from_pretrained(source)
     config = bert.config
     model = RobertaForMaskedLM(
@@ -231,7 +231,7 @@ def carry_into_roberta(source: Path, folder: Path) -> Path:
 def save_sentence_transformers(
     folder: Path, doc: Path, query: Path | None = None, *, activation: str = "relu", pooling: str = "max"
 ) -> Path:
-    """A sparse encoder as sentence-transformers saves it: symmetric, or a Router with another side for queries.
+    """A sparse encoder as sentence-transformers saves it: symmetric, or a Router with another route for queries.
 
     query: a checkpoint, or doc itself for a static embedding whose weight is 1 + position / 1000.
     """
@@ -239,20 +239,20 @@ def save_sentence_transformers(
     from sentence_transformers.models import Router
     from sentence_transformers.sparse_encoder.models import MLMTransformer, SparseStaticEmbedding, SpladePooling
 
-    def side(checkpoint: Path) -> list[torch.nn.Module]:
+    def route(checkpoint: Path) -> list[torch.nn.Module]:
         return [
             MLMTransformer(str(checkpoint), max_seq_length=64),
             SpladePooling(pooling_strategy=pooling, activation_function=activation),
         ]
 
     if query is None:
-        modules = side(doc)
+        modules = route(doc)
     elif query == doc:
         tokens = AutoTokenizer.from_pretrained(doc)
         static = SparseStaticEmbedding(tokens, weight=1 + torch.arange(len(tokens)) / 1000)
-        modules = [Router.for_query_document(query_modules=[static], document_modules=side(doc))]
+        modules = [Router.for_query_document(query_modules=[static], document_modules=route(doc))]
     else:
-        modules = [Router.for_query_document(query_modules=side(query), document_modules=side(doc))]
+        modules = [Router.for_query_document(query_modules=route(query), document_modules=route(doc))]
     SparseEncoder(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)
     return folder
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,31 @@ from tests.small_model import write_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+NEEDS_TORCH = re.compile(
+    r"^(?:from|import) (?:torch|transformers|optimum|safetensors|sentence_transformers|spladerunner\.export"
+    r"|tests\.checkpoints|tests\.torch_reference)\b",
+    re.MULTILINE,
+)
+NEEDS_POSIX = re.compile(r"^import (?:fcntl|pty|resource)\b|\"sh\"|os\.mkfifo|import in_terminal", re.MULTILINE)
+
+
+def marks(module: Path) -> list[str]:
+    """The markers of a test module, read from its source: modules that need torch cannot be imported without it."""
+    source = module.read_text(encoding="utf-8")
+    return [mark for mark, pattern in (("torch", NEEDS_TORCH), ("posix", NEEDS_POSIX)) if pattern.search(source)]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves modules out before they are imported if -m deselects them anyway."""
+    if collection_path.suffix == ".py" and collection_path.name.startswith("test_"):
+        return any(f"not {mark}" in config.option.markexpr for mark in marks(collection_path)) or None
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in marks(item.path):
+            item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +53,9 @@ def shared() -> Path:
 @pytest.fixture
 def quiet_libraries() -> Iterator[None]:
     """sentence-transformers deprecates, on every use, the module names that published models have."""
-    from spladerunner.export.silence import quiet
+    from spladerunner.export.silence import silenced
 
-    with quiet():
+    with silenced():
         yield
 
 

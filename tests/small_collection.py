@@ -1,4 +1,4 @@
-"""A small judged collection on disk, in either layout, and a harder one made of random vectors."""
+"""A small judged collection, written in BEIR's or MS MARCO's layout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUERIES = {
     "q6": "nobody judged this",
     "q7": "zzyzx",
 }
-JUDGEMENTS = {
+JUDGMENTS = {
     "q1": {"d1": 2, "d2": 1, "d8": 0},
     "q2": {"d3": 2, "d9": 1},
     "q3": {"d4": 1},
@@ -43,7 +43,7 @@ def write_beir(
     folder: Path,
     documents: Mapping[str, tuple[str, str]] = DOCUMENTS,
     queries: Mapping[str, str] = QUERIES,
-    judgements: Mapping[str, Mapping[str, int]] = JUDGEMENTS,
+    judgments: Mapping[str, Mapping[str, int]] = JUDGMENTS,
 ) -> Path:
     (folder / "qrels").mkdir(parents=True)
     rows = [{"_id": document, "title": title, "text": text} for document, (title, text) in documents.items()]
@@ -51,21 +51,25 @@ def write_beir(
     (folder / "queries.jsonl").write_text(
         "".join(json.dumps({"_id": query, "text": text}) + "\n" for query, text in queries.items())
     )
-    lines = [f"{query}\t{document}\t{grade}\n" for query, row in judgements.items() for document, grade in row.items()]
+    lines = [f"{query}\t{document}\t{grade}\n" for query, row in judgments.items() for document, grade in row.items()]
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
     return folder
 
 
-def write_ms_marco(folder: Path) -> Path:
-    """As the files of MS MARCO's passage ranking are called, and look."""
+def write_ms_marco(
+    folder: Path,
+    queries: Mapping[str, str] = QUERIES,
+    judgments: Mapping[str, Mapping[str, int]] = JUDGMENTS,
+) -> Path:
+    """The same documents, with the names and formats of MS MARCO's passage ranking."""
     folder.mkdir(parents=True)
     (folder / "collection.tsv").write_text(
         "".join(f"{document}\t{f'{title} {text}'.strip()}\n" for document, (title, text) in DOCUMENTS.items())
     )
-    (folder / "queries.dev.small.tsv").write_text("".join(f"{query}\t{text}\n" for query, text in QUERIES.items()))
+    (folder / "queries.dev.small.tsv").write_text("".join(f"{query}\t{text}\n" for query, text in queries.items()))
     (folder / "qrels.dev.small.tsv").write_text(
         "".join(
-            f"{query}\t0\t{document}\t{grade}\n" for query, row in JUDGEMENTS.items() for document, grade in row.items()
+            f"{query}\t0\t{document}\t{grade}\n" for query, row in judgments.items() for document, grade in row.items()
         )
     )
     return folder

@@ -1,18 +1,48 @@
-"""What the benchmarks say of a system that fails or is wrong, and how they count."""
+"""Benchmarks on small inputs: how runs are checked, counted and shown. No test depends on a speed."""
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
-from benchmarks.lab.share import operations
-from benchmarks.measure import in_turn, run, spread, table
-from benchmarks.throughput import cell, judged, print_shape
+from benchmarks import cold_start, latency, memory, scaling, size, throughput, workload
+from benchmarks.harness import (
+    HERE,
+    LAB_RESULTS,
+    RESULTS,
+    in_rounds,
+    markdown_table,
+    run_job,
+    save_result,
+    spread,
+    write_records,
+)
+from benchmarks.lab import invariance, levers, share
+from benchmarks.lab.sessions import open_session
+from benchmarks.lab.variants import build_masked
+from benchmarks.throughput import check_agreement
+from spladerunner import Expander
+from spladerunner.inference.tokenizer import Tokenizer
+from spladerunner.model.registry import embedded_folder
+from tests.conftest import ROOT
 from tests.small_model import write_bundle
+
+PYTHON = Path(sys.executable)
+PEERS = ("datasets", "fastembed", "matplotlib", "openvino", "optimum", "sentence_transformers", "torch", "transformers")
+COMMANDS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in HERE.rglob("*.py")
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+)
 
 
 @pytest.fixture
@@ -30,49 +60,255 @@ def job(tmp_path: Path) -> dict[str, object]:
     }
 
 
-def test_a_system_is_held_against_the_reference(job: dict[str, object], tmp_path: Path) -> None:
-    saved = tmp_path / "reference.npz"
-    assert "failed" not in run(Path(sys.executable), {**job, "save": str(saved)})
-    found = run(Path(sys.executable), {**job, "agree": str(saved)})
-    assert found["mean_cosine"] == pytest.approx(1) and found["docs_per_second"]["mixed"] > 0
-    assert judged(found, "float32") == found
-    with np.load(saved) as vectors:
-        wrong = {name: array[::-1] if name.endswith("v") else array for name, array in vectors.items()}
-    np.savez(saved, **wrong)
-    found = judged(run(Path(sys.executable), {**job, "agree": str(saved)}), "int8")
-    assert found["failed"].startswith("wrong: mean cosine")
-    assert cell(found) == found["failed"]
+# Commands
 
 
-def test_a_system_that_cannot_run_says_why(job: dict[str, object]) -> None:
-    found = run(Path(sys.executable), {**job, "bundle": "/nowhere"})
-    assert "no known model of that name" in found["failed"]
-
-
-def test_a_system_without_a_right_setting_is_shown_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    right = {"docs_per_second": dict.fromkeys(("mixed", "short", "typical", "cut at 256"), 2.0), "peak_mb": 1.0}
-    right |= {"mean_cosine": 1.0}
-    sweep = {"spladerunner": {"2 threads": right}, "fast but wrong": {"batch 1": {**right, "failed": "wrong: so"}}}
-    print_shape(
-        "small", {"sweep": sweep, "best": {"spladerunner": "2 threads"}, "rounds": {"spladerunner": [right] * 2}}
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_needs_no_peer(command: str) -> None:
+    code = (
+        "import runpy, sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name in {PEERS}:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        f"sys.argv = [{command!r}, '--help']\n"
+        f"runpy.run_module({command!r}, run_name='__main__')\n"
     )
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| fast but wrong |")]
-    assert len(rows) == 2 and all("wrong: so" in row and "2.0" not in row for row in rows)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: ")
+    assert command in done.stdout or command.replace(".", "/") + ".py" in done.stdout
 
 
-def test_measurements_come_in_turn() -> None:
+def test_make_bench_runs_every_command() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    target = re.search(r"^bench: .*?\n\n", makefile, re.MULTILINE | re.DOTALL)
+    assert target
+    others = {"benchmarks.systems", "benchmarks.sentence_transformers_models", "benchmarks.quality"}
+    missing = {
+        command
+        for command in set(COMMANDS) - others
+        if not re.search(rf"\b{re.escape(command.removeprefix('benchmarks.'))}\b", target[0])
+    }
+    assert missing == set()
+
+
+# Results and tables
+
+
+def tables() -> dict[str, list[str]]:
+    """Tables by page, computed from the files of results."""
+    records = {
+        name: record["result"]
+        for path in (RESULTS, LAB_RESULTS)
+        for name, record in json.loads(path.read_text(encoding="utf-8")).items()
+    }
+    shapes = [name.removeprefix("throughput ") for name in records if name.startswith("throughput ")]
+    return {
+        "README.md": [
+            *(throughput.report(shape, records[f"throughput {shape}"]) for shape in shapes),
+            cold_start.report(records["cold start"]),
+            latency.report(records["latency"]),
+            memory.report(records["memory"]),
+            size.report(records["size"]),
+            scaling.report(records["scaling"]),
+        ],
+        "lab/README.md": [
+            *(levers.report(shape, records[f"levers {shape}"]) for shape in levers.SHAPES),
+            invariance.report(records["invariance"], cores=2),
+            share.report(records["share of the machine's int8 products"]),
+        ],
+    }
+
+
+def test_pages_show_the_tables_of_the_results() -> None:
+    for page, expected in tables().items():
+        content = (HERE / page).read_text(encoding="utf-8")
+        for table in expected:
+            assert table in content, f"{page} differs from the results:\n{table}"
+
+
+def test_a_saved_result_replaces_only_its_own_record(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_records({"a": {"machine": "", "result": 1}, "b": {"machine": "", "result": 2}}, path)
+    save_result("b", [3.5], path)
+    records = json.loads(path.read_text())
+    assert records["a"] == {"machine": "", "result": 1}
+    assert records["b"]["result"] == [3.5]
+    assert re.search(r"\d+ cores, \d{4}-\d\d-\d\d$", records["b"]["machine"])
+
+
+def test_measurements_take_turns() -> None:
     order: list[str] = []
 
     def measurement(name: str) -> float:
         order.append(name)
         return float(len(order))
 
-    found = in_turn({"a": lambda: measurement("a"), "b": lambda: measurement("b")}, rounds=2)
-    assert order == ["a", "b", "a", "b"] and found == {"a": [1, 3], "b": [2, 4]}
+    found = in_rounds({"a": partial(measurement, "a"), "b": partial(measurement, "b")}, rounds=2)
+    assert order == ["a", "b", "a", "b"]
+    assert found == {"a": [1, 3], "b": [2, 4]}
+
+
+def test_spread_is_relative_to_the_median() -> None:
     assert spread([1, 2, 3]) == 1
-    assert table(["x"], [[1]]) == "| x |\n| --- |\n| 1 |"
+    assert spread([4, 4]) == 0
 
 
-def test_the_operations_of_bert_base() -> None:
-    """By hand: 12 layers of 4 + 8 products of 768 × 768 a token, attention, and the decoder."""
-    assert operations(1) == 12 * (2 * 12 * 768**2 + 4 * 768) + 2 * 768 * (768 + 30522)
+def test_markdown_table() -> None:
+    assert markdown_table(["x", "y"], [[1, "a"]]) == "| x | y |\n| --- | --- |\n| 1 | a |"
+
+
+# Throughput
+
+
+def test_vectors_are_compared_with_the_reference(job: dict[str, object], tmp_path: Path) -> None:
+    saved = tmp_path / "reference.npz"
+    assert "failed" not in run_job(PYTHON, {**job, "save": str(saved)})
+    figures = run_job(PYTHON, {**job, "agree": str(saved)})
+    assert figures["mean_cosine"] == pytest.approx(1)
+    assert figures["docs_per_second"]["mixed"] > 0
+    assert check_agreement(figures, "float32") == figures
+    with np.load(saved) as vectors:
+        wrong = {name: array[::-1] if name.endswith("v") else array for name, array in vectors.items()}
+    np.savez(saved, **wrong)
+    figures = check_agreement(run_job(PYTHON, {**job, "agree": str(saved)}), "int8")
+    assert figures["failed"].startswith("wrong: mean cosine")
+    assert throughput.sweep_cell(figures) == "failed"
+
+
+def test_a_failed_run_gives_its_reason(job: dict[str, object]) -> None:
+    figures = run_job(PYTHON, {**job, "bundle": "/nowhere"})
+    assert "/nowhere" in figures["failed"]
+
+
+def test_a_run_that_takes_too_long_fails(job: dict[str, object]) -> None:
+    assert run_job(PYTHON, job, timeout=0.01) == {"failed": "not done after 0 s"}
+
+
+def test_a_system_without_a_valid_setting_has_no_figures_in_the_tables() -> None:
+    valid: dict[str, Any] = {"docs_per_second": dict.fromkeys(throughput.KINDS, 2.0), "peak_mb": 1.0, "mean_cosine": 1}
+    wrong = {**valid, "failed": "wrong: mean cosine with the reference 0.100"}
+    sweep = {"spladerunner": {"2 threads": valid}, "fast but wrong": {"batch 1": wrong}}
+    result = {"sweep": sweep, "best": {"spladerunner": "2 threads"}, "rounds": {"spladerunner": [valid] * 2}}
+    lines = throughput.report("small", result).splitlines()
+    rows = [line for line in lines if line.startswith("| fast but wrong |")]
+    assert len(rows) == 2 and all("failed" in row and "2.0" not in row for row in rows)
+    assert lines[-1] == "fast but wrong failed: wrong: mean cosine with the reference 0.100"
+
+
+# Measurements
+
+
+def test_stages_of_a_query(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    found = latency.measure(bundle, bundle / "query.onnx", ["the cat", "river bank"])
+    assert set(found) == set(latency.STAGES)
+    assert all(len(times) == 2 and min(times) > 0 for times in found.values())
+
+
+@pytest.mark.slow
+def test_stages_of_a_start(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    found = cold_start.stage_seconds(PYTHON, bundle)
+    assert list(found) == list(cold_start.STAGES) and min(found.values()) > 0
+    libraries = cold_start.start_seconds(PYTHON, cold_start.libraries_code(bundle))
+    assert libraries > cold_start.start_seconds(PYTHON, "pass") > 0
+
+
+@pytest.mark.torch
+def test_export_without_verification_is_the_export(shared: Path, tmp_path: Path) -> None:
+    texts = ["The Manhattan Project and its atomic bomb helped bring an end to World War II.", "a"]
+    bundle = workload.write_bundle(shared / "tiny-en" / "doc", tmp_path / "tiny-en")
+    assert Expander(bundle).encode(texts) == Expander().encode(texts)
+    assert workload.write_bundle(tmp_path / "not read", tmp_path / "tiny-en") == bundle, "a bundle is kept"
+
+    workload.write_graph_for_0_1(tmp_path / "tiny-en")
+    workload.write_graphs_for_512_tokens(tmp_path / "tiny-en")
+    for name, length in (("splade-0.1", 256), ("splade-0.1-512", 512)):
+        folder = tmp_path / "tiny-en" / name / "Splade_PP_en_v1"
+        graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
+        assert {given.name for given in graph.input} == {"input_ids", "input_mask", "segment_ids"}
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        assert config["model_max_length"] == length
+
+    apart = open_session(build_masked(tmp_path / "tiny-en", tmp_path / "apart"))
+    assert "attention_mask" in {given.name for given in apart.get_inputs()}
+    text = levers.random_text(20)
+    expected = levers.pool(open_session(bundle / "doc.onnx"), text)
+    np.testing.assert_allclose(levers.pool(apart, text), expected, atol=0.1)
+
+
+def test_texts_of_each_kind(shared: Path) -> None:
+    documents = [{"title": f"title {n}", "text": "word " * n} for n in (50, 120, 350)] * 20
+    documents.insert(0, {"title": "short one", "text": ""})
+    texts = workload.choose_texts(documents, shared / "data" / "bert-base-uncased-vocab.txt")
+    assert texts["short"][:2] == ["short one", "title 50"] and len(texts["short"]) == 16
+    assert all(text.startswith("title 120 ") for text in texts["typical"]) and len(texts["typical"]) == 16
+    assert all(text.startswith("title 350 ") for text in texts["cut at 256"])
+    assert sorted(texts["mixed"]) == sorted(texts["short"] + texts["typical"] + texts["cut at 256"])
+    assert len(texts["collection"]) == 61
+
+
+@pytest.mark.slow
+def test_peak_memory(tmp_path: Path) -> None:
+    bundle, texts = write_bundle(tmp_path / "bundle"), tmp_path / "texts.jsonl"
+    texts.write_text('{"text": "the cat"}\n{"text": "river bank"}\n')
+    found = memory.measure(PYTHON, str(bundle), texts, count=3)  # starts again at the end of the file
+    assert list(found) == ["before", "1", "3"]
+    assert 10 < found["before"] <= found["1"] <= found["3"]
+
+
+@pytest.mark.slow
+def test_processes_encode_side_by_side(tmp_path: Path) -> None:
+    bundle, texts = write_bundle(tmp_path / "bundle"), tmp_path / "texts.json"
+    texts.write_text(json.dumps({"collection": ["the cat", "river bank"]}))
+    assert scaling.speed_of_processes(PYTHON, bundle, texts, 2, processes=2) > 0
+
+
+def test_metadata_and_shared_libraries_count_with_their_package(tmp_path: Path) -> None:
+    for name, size_in_bytes in {
+        "numpy/core.so": 1_000_000,
+        "numpy.libs/blas.so": 2_000_000,
+        "numpy-2.0.dist-info/RECORD": 500_000,
+        "six.py": 10_000,
+        "pip/main.py": 3_000_000,
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(size_in_bytes))
+    assert size.measure(tmp_path) == {"numpy": 3.5, "six": 0.01}
+
+
+# Lab
+
+
+def test_operations_of_bert_base() -> None:
+    """Compares with a count by hand: 12 layers of 4 + 8 products of 768 × 768 a token, attention, and the decoder."""
+    assert share.operations(1) == 12 * (2 * 12 * 768**2 + 4 * 768) + 2 * 768 * (768 + 30522)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [levers.embed_from_columns, levers.pool_logits, levers.pool_integers, partial(levers.pool_integers, tile=4096)],
+)
+def test_variants_of_the_embedded_graph_pool_the_same_logits(change: Any, tmp_path: Path) -> None:
+    exported = embedded_folder() / "doc.onnx"
+    text = levers.random_text(20)
+    expected = levers.pool(open_session(exported), text)
+    found = levers.pool(open_session(levers.edit(exported, tmp_path / "edited.onnx", change)), text)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_padded_and_single_runs_return_the_weights_of_the_expander(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    texts = ["the cat sat", "dog", "river bank money run"]
+    tokenizer = Tokenizer(bundle / "tokenizer.json")
+    session = open_session(bundle / "doc.onnx")
+    tokenized = [tokenizer.encode(text, 16) for text in texts]
+    one_by_one = invariance.run_one_by_one(session, tokenized, workers=2)
+    padded = invariance.run_padded(session, tokenized, size=2)
+    for vector, alone, together in zip(Expander(bundle, 16).encode(texts), one_by_one, padded, strict=True):
+        np.testing.assert_allclose(alone[vector.indices], vector.values, rtol=1e-5)
+        np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)

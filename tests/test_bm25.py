@@ -4,21 +4,21 @@ import math
 
 import pytest
 
-from spladerunner.evaluation.bm25 import BM25, K1, B, words
+from spladerunner.evaluation.bm25 import BM25, K1, B, stem
 
 DOCUMENTS = {"a": "bombs and reactors", "b": "the reactor", "c": "", "d": "a bomb, a bomb, a river"}
 
 
 def lucene(term: int, length: int, holding: int, count: int = 4, mean: float = 6 / 4) -> float:
-    """Lucene's BM25, which bm25s takes for the usual one; lengths in words that are no stop words."""
+    """Lucene's BM25, the default of bm25s; lengths count stems, without stop words."""
     idf = math.log(1 + (count - holding + 0.5) / (holding + 0.5))
     return idf * term / (term + K1 * (1 - B + B * length / mean))
 
 
 def test_scores_are_the_formula_over_stems_without_stop_words() -> None:
-    assert words(["The bombs of the REACTORS"]) == [["bomb", "reactor"]]
+    assert stem(["The bombs of the REACTORS"]) == [["bomb", "reactor"]]
     index = BM25(DOCUMENTS)
-    found = index.ranking(["bomb", "unknown", "river"])
+    found = index.rank(["bomb", "unknown", "river"])
     assert found.documents.tolist() == [3, 0]
     assert found.scores.tolist() == pytest.approx([lucene(2, 3, 2) + lucene(1, 3, 1), lucene(1, 2, 2)], rel=1e-5)
     parts = index.contributions(["river", "bomb", "bomb", "unknown"], 3)
@@ -28,20 +28,20 @@ def test_scores_are_the_formula_over_stems_without_stop_words() -> None:
 
 def test_equal_scores_are_in_trec_evals_order() -> None:
     index = BM25({"b": "same words", "c": "same words", "a": "same words"})
-    assert index.ranking(["same"]).documents.tolist() == [1, 0, 2]
-    assert index.ranking(["same"], depth=2).documents.tolist() == [1, 0]
+    assert index.rank(["same"]).documents.tolist() == [1, 0, 2]
+    assert index.rank(["same"], depth=2).documents.tolist() == [1, 0]
 
 
-def test_nothing_known_finds_nothing_and_an_index_may_be_empty() -> None:
-    assert BM25(DOCUMENTS).ranking(["unknown"]).documents.size == 0
-    assert BM25(DOCUMENTS).ranking([]).documents.size == 0
+def test_unknown_stems_retrieve_nothing_and_an_index_may_be_empty() -> None:
+    assert BM25(DOCUMENTS).rank(["unknown"]).documents.size == 0
+    assert BM25(DOCUMENTS).rank([]).documents.size == 0
     empty = BM25({"a": "", "b": "the of and"})
-    assert empty.ranking(["bomb"]).documents.size == 0 and empty.footprint.texts == 2 and empty.footprint.postings == 0
+    assert empty.rank(["bomb"]).documents.size == 0 and empty.statistics.texts == 2 and empty.statistics.postings == 0
 
 
-def test_its_footprint_counts_distinct_words() -> None:
+def test_its_statistics_count_distinct_stems() -> None:
     index = BM25(DOCUMENTS)
-    assert (index.footprint.texts, index.footprint.postings, index.footprint.mean_length) == (4, 5, 1.25)
-    assert index.footprint.lengths.tolist() == [1, 1, 2]
-    queries = index.query_footprint([["bomb", "bomb", "river"], ["unknown"]])
+    assert (index.statistics.texts, index.statistics.postings, index.statistics.mean_length) == (4, 5, 1.25)
+    assert index.statistics.lengths.tolist() == [1, 1, 2]
+    queries = index.query_statistics([["bomb", "bomb", "river"], ["unknown"]])
     assert (queries.texts, queries.postings) == (2, 2)

@@ -1,4 +1,4 @@
-"""Bulk encoding, as processes that are killed."""
+"""Bulk jobs: killed, resumed, sharded."""
 
 from __future__ import annotations
 
@@ -16,42 +16,26 @@ from pathlib import Path
 import pytest
 
 from spladerunner import Expander, InputError, OutputError
-from spladerunner.bulk import job
-from spladerunner.bulk.job import encode
+from spladerunner.bulk import Shard, encode, job
 from spladerunner.bulk.resume import Output
-from spladerunner.bulk.shard import Shard
-from spladerunner.readers.files import Input
+from spladerunner.formats import FORMATS
+from spladerunner.readers import Input
 from tests.test_cli import in_terminal, run
 
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "while",
-    "some",
-    "dog",
-    "ran",
-    "to",
-    "the",
-    "river",
-    "bank",
-    "for",
-    "money",
-]
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "dog", "ran", "to", "river", "bank", "for", "money"]
 HASTY = "import sys; from spladerunner.bulk import job; job.SAVE_SECONDS = 0.01; " \
     "from spladerunner.__main__ import main; sys.exit(main())"  # fmt: skip
 
 
 def write_corpus(path: Path, count: int, *, bad: bool = False) -> Path:
+    """Writes `count` records; with bad, some are invalid or repeat an id, and there are blank lines too."""
     chosen = random.Random(1)
     with path.open("wb") as file:
         for number in range(count):
             name = number - 5 if bad and number % 40 == 7 else number
             row = {"_id": str(name), "title": "cat", "text": " ".join(chosen.choices(WORDS, k=12))}
             file.write(b"{broken \xff\n" if bad and number % 30 == 11 else json.dumps(row).encode() + b"\n")
+            file.write(b"\n" if bad and number % 50 in (13, 14, 49) else b"")
     return path
 
 
@@ -75,32 +59,36 @@ def killed_until_done(arguments: list[str], seed: int, least_kills: int) -> int:
 
 
 @pytest.mark.parametrize("shard", ["1/1", "2/3"])
-def test_killed_again_and_again_the_files_are_those_of_an_undisturbed_run(
-    tmp_path: Path, bundle: Path, shard: str
-) -> None:
+def test_a_job_that_is_killed_again_and_again_writes_the_same_files(tmp_path: Path, bundle: Path, shard: str) -> None:
     corpus = write_corpus(tmp_path / "corpus.jsonl", 3000, bad=True)
     common = ["encode", str(corpus), "--model", str(bundle), "--skip-bad", "--shard", shard]
-    assert run(*common, "-o", tmp_path / "calm").returncode == 0
+    expected = run(*common, "-o", tmp_path / "expected")
+    assert expected.returncode == 0
+    lines = [len((tmp_path / f"expected{suffix}").read_bytes().splitlines()) for suffix in ("", ".bad.jsonl")]
+    assert expected.stderr.splitlines()[-1] == (
+        f"spladerunner: encoded {lines[0]:,} texts to {tmp_path / 'expected'}; {lines[1]:,} bad lines are in "
+        f"{tmp_path / 'expected'}.bad.jsonl"
+    )
     kills = killed_until_done([*common, "-o", str(tmp_path / "killed")], seed=3, least_kills=4)
     assert kills >= 2
     for suffix in ("", ".bad.jsonl"):
-        assert (tmp_path / f"killed{suffix}").read_bytes() == (tmp_path / f"calm{suffix}").read_bytes()
+        assert (tmp_path / f"killed{suffix}").read_bytes() == (tmp_path / f"expected{suffix}").read_bytes()
     assert not list(tmp_path.glob("*partial*"))
 
 
-def test_the_parts_concatenate_to_the_whole(tmp_path: Path, bundle: Path) -> None:
+def test_shards_concatenate_to_the_unsharded_output(tmp_path: Path, bundle: Path) -> None:
     expander = Expander(bundle)
     inputs = [Input(str(write_corpus(tmp_path / f"{n}.jsonl", 200 + n, bad=True))) for n in range(2)]
-    encode(expander, inputs, tmp_path / "whole", skip_bad=True)
+    encode(expander, inputs, tmp_path / "unsharded", skip_bad=True)
     for number in range(1, 8):
         encode(expander, inputs, tmp_path / f"part{number}", skip_bad=True, shard=Shard(number, 7))
     for suffix in ("", ".bad.jsonl"):
         parts = [tmp_path / f"part{number}{suffix}" for number in range(1, 8)]
         joined = b"".join(part.read_bytes() for part in parts if part.exists())
-        assert joined == (tmp_path / f"whole{suffix}").read_bytes()
+        assert joined == (tmp_path / f"unsharded{suffix}").read_bytes()
 
 
-def test_lines_are_the_vectors_in_order(tmp_path: Path, bundle: Path) -> None:
+def test_lines_are_vectors_in_order(tmp_path: Path, bundle: Path) -> None:
     corpus = write_corpus(tmp_path / "c.jsonl", 50)
     expander = Expander(bundle)
     assert encode(expander, [Input(str(corpus))], tmp_path / "out").documents == 50
@@ -115,10 +103,10 @@ class StopError(Exception):
     pass
 
 
-def begin(expander: Expander, corpus: Path, out: Path, **options: object) -> None:
-    """A run that ends at its first save after the begin, as if killed."""
+def start(expander: Expander, corpus: Path, out: Path, **options: object) -> None:
+    """Runs a job up to its first save, as if it were killed there."""
 
-    def stop(done: job.Done) -> None:
+    def stop(done: job.Progress) -> None:
         if done.documents:
             raise StopError
 
@@ -138,37 +126,55 @@ def begin(expander: Expander, corpus: Path, out: Path, **options: object) -> Non
 )
 def test_other_options_on_resume_are_errors(tmp_path: Path, bundle: Path, change: dict, message: str) -> None:  # type: ignore[type-arg]
     expander, corpus = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000)
-    begin(expander, corpus, tmp_path / "out")
+    start(expander, corpus, tmp_path / "out")
     with pytest.raises(OutputError, match=message):
         encode(expander, [Input(str(corpus))], tmp_path / "out", **change)
 
 
 def test_another_model_or_input_on_resume_is_an_error(tmp_path: Path, bundle: Path) -> None:
     expander, corpus = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000)
-    begin(expander, corpus, tmp_path / "out")
+    start(expander, corpus, tmp_path / "out")
     with pytest.raises(OutputError, match="another model"):
         encode(Expander(bundle, 8), [Input(str(corpus))], tmp_path / "out")
     content = corpus.read_bytes()
     corpus.write_bytes(content.replace(b"cat", b"dog", 1))
-    with pytest.raises(OutputError, match="lines differ"):
+    with pytest.raises(OutputError, match="inputs have changed"):
         encode(expander, [Input(str(corpus))], tmp_path / "out")
     corpus.write_bytes(content + b"\n")
     with pytest.raises(OutputError, match="another input"):
         encode(expander, [Input(str(corpus))], tmp_path / "out")
 
 
+def test_a_job_of_another_version_is_refused(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expander, corpus, out = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000), tmp_path / "out"
+    start(expander, corpus, out)
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "__version__", "99")
+        with pytest.raises(
+            OutputError, match=r"another spladerunner: .* not '99'\. .*delete .*to start over"
+        ) as raised:
+            encode(expander, [Input(str(corpus))], out)
+        assert raised.value.path == out
+    state = tmp_path / "out.partial.json"
+    older = json.loads(state.read_bytes())
+    del older["bad"]  # as written by version 0.2
+    state.write_text(json.dumps(older))
+    with pytest.raises(OutputError, match=r"from another version of spladerunner: .*Delete .*to start over"):
+        encode(expander, [Input(str(corpus))], out)
+
+
 @pytest.mark.parametrize("damage", ["tail", "short", "no state", "cut state"])
-def test_what_a_crash_or_a_hand_leaves_behind(tmp_path: Path, bundle: Path, damage: str) -> None:
+def test_damage_by_a_crash_or_by_hand(tmp_path: Path, bundle: Path, damage: str) -> None:
     expander, corpus = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000)
     out, partial, state = tmp_path / "out", tmp_path / "out.partial", tmp_path / "out.partial.json"
     corpus.write_bytes(b"".join(corpus.read_bytes().splitlines(keepends=True)[:300]))
-    begin(expander, corpus, out)
+    start(expander, corpus, out)
     if damage == "tail":
         with partial.open("ab") as file:
             file.write(b'{"id": "half')
         encode(expander, [Input(str(corpus))], out)
-        encode(expander, [Input(str(corpus))], tmp_path / "calm")
-        assert out.read_bytes() == (tmp_path / "calm").read_bytes()
+        encode(expander, [Input(str(corpus))], tmp_path / "expected")
+        assert out.read_bytes() == (tmp_path / "expected").read_bytes()
         return
     if damage == "short":
         os.truncate(partial, 1)
@@ -180,12 +186,12 @@ def test_what_a_crash_or_a_hand_leaves_behind(tmp_path: Path, bundle: Path, dama
         encode(expander, [Input(str(corpus))], out)
 
 
-def test_an_output_that_is_there_or_under_way_is_left_alone(tmp_path: Path, bundle: Path) -> None:
+def test_an_output_that_exists_or_is_being_written_is_left_alone(tmp_path: Path, bundle: Path) -> None:
     corpus, out = write_corpus(tmp_path / "c.jsonl", 5), tmp_path / "out"
     expander = Expander(bundle)
     with (tmp_path / "out.partial").open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(OutputError, match="another run"):
+        with pytest.raises(OutputError, match="another process"):
             encode(expander, [Input(str(corpus))], out)
     encode(expander, [Input(str(corpus))], out)
     before = out.read_bytes()
@@ -205,25 +211,28 @@ def test_a_full_disk_keeps_what_was_saved(tmp_path: Path, bundle: Path) -> None:
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "File too large" in done.stderr
     assert json.loads((tmp_path / "out.partial.json").read_text())["documents"] > 0
     assert run(*arguments).returncode == 0
-    assert run(*arguments[:-1], tmp_path / "calm").returncode == 0
-    assert (tmp_path / "out").read_bytes() == (tmp_path / "calm").read_bytes()
+    assert run(*arguments[:-1], tmp_path / "expected").returncode == 0
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "expected").read_bytes()
 
 
 def test_a_bad_line_stops_with_its_number_and_the_run_goes_on_with_skip_bad(tmp_path: Path, bundle: Path) -> None:
     corpus = write_corpus(tmp_path / "c.jsonl", 100, bad=True)
     expander, out = Expander(bundle), tmp_path / "out"
-    with pytest.raises(InputError, match=r"c\.jsonl, line 8: the id '2' is seen twice"):
+    with pytest.raises(InputError, match=r"c\.jsonl, line 8: the id '2' occurred before.*--skip-bad") as raised:
         encode(expander, [Input(str(corpus))], out)
+    assert (raised.value.path, raised.value.line) == (corpus, 8)
     done = encode(expander, [Input(str(corpus))], out, skip_bad=True)
     bad = [json.loads(line) for line in (tmp_path / "out.bad.jsonl").read_text().splitlines()]
-    assert len(bad) == done.bad == 6 and done.documents == 94  # 7, 47 and 87 twice; 11, 41 and 71 broken
+    assert len(bad) == done.bad == 6 and done.documents == 94  # 7, 47 and 87 repeated; 11, 41 and 71 invalid
+    assert done.lines == done.total == 106  # 6 blank lines
+    assert [row["line"] for row in bad] == [8, 12, 44, 50, 77, 93]
     assert bad[0] == {"file": str(corpus), "line": 8, "reason": bad[0]["reason"], "raw": bad[0]["raw"]}
 
 
-def test_standard_input_is_read_but_not_split(tmp_path: Path, bundle: Path) -> None:
+def test_standard_input_is_read_but_not_sharded(tmp_path: Path, bundle: Path) -> None:
     common = ("encode", "-", "--model", bundle, "--input-format", "text", "-o", tmp_path / "out")
     done = run(*common, "--shard", "1/2", input="cat\n")
-    assert done.returncode == 1 and "Standard input" in done.stderr
+    assert done.returncode == 1 and "Standard input and pipes cannot be sharded" in done.stderr
     assert run(*common, input="cat\ndog\n").returncode == 0
     assert [json.loads(line)["id"] for line in (tmp_path / "out").read_text().splitlines()] == ["1", "2"]
 
@@ -242,19 +251,19 @@ def test_memory_is_flat(tmp_path: Path, bundle: Path) -> None:
     assert peaks[1] - peaks[0] < 12_000
 
 
-def test_progress_is_a_bar_on_a_terminal_and_a_line_in_a_log(tmp_path: Path, bundle: Path) -> None:
+def test_progress_is_a_bar_on_a_terminal_and_lines_in_a_log(tmp_path: Path, bundle: Path) -> None:
     corpus = write_corpus(tmp_path / "c.jsonl", 300)
     common = ("encode", str(corpus), "--model", str(bundle), "-o")
-    assert re.search(r"300/300 .* documents/s", in_terminal(*common, str(tmp_path / "a"), columns=100))
+    assert re.search(r"300/300 .* lines/s", in_terminal(*common, str(tmp_path / "a"), columns=100))
     code = "from spladerunner.bulk import progress; progress.LOG_SECONDS = 0.0; " + HASTY
     done = subprocess.run(
         [sys.executable, "-c", code, *common, str(tmp_path / "b")], capture_output=True, text=True, check=True
     )
-    assert re.search(r"^spladerunner: 300 of 300 documents, [\d.]+ a second, 00:00 left$", done.stderr, re.MULTILINE)
+    assert re.search(r"^spladerunner: 300 of 300 lines, [\d.]+ per second, 00:00 left$", done.stderr, re.MULTILINE)
     assert "\r" not in done.stderr
 
 
-def test_sigterm_ends_it_quietly_and_saved(tmp_path: Path, bundle: Path) -> None:
+def test_sigterm_ends_a_job_without_a_message_and_keeps_what_was_saved(tmp_path: Path, bundle: Path) -> None:
     corpus, state = write_corpus(tmp_path / "c.jsonl", 20000), tmp_path / "out.partial.json"
     arguments = ["encode", str(corpus), "--model", str(bundle), "-o", str(tmp_path / "out")]
     process = subprocess.Popen([sys.executable, "-c", HASTY, *arguments], stderr=subprocess.PIPE)
@@ -269,11 +278,11 @@ def test_sigterm_ends_it_quietly_and_saved(tmp_path: Path, bundle: Path) -> None
 
 
 @pytest.mark.parametrize("where", ["reached", "_flush"])
-def test_an_interrupt_between_any_two_steps_doubles_nothing(
+def test_an_interrupt_between_any_two_steps_repeats_no_line(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     expander, inputs = Expander(bundle), [Input(str(write_corpus(tmp_path / "c.jsonl", 60)))]
-    encode(expander, inputs, tmp_path / "calm")
+    encode(expander, inputs, tmp_path / "expected")
     monkeypatch.setattr(job, "SAVE_SECONDS", 0.0)
     step, calls = getattr(Output, where), 0
 
@@ -292,14 +301,14 @@ def test_an_interrupt_between_any_two_steps_doubles_nothing(
     with pytest.raises(KeyboardInterrupt):
         encode(expander, inputs, tmp_path / "out")
     encode(expander, inputs, tmp_path / "out")
-    assert (tmp_path / "out").read_bytes() == (tmp_path / "calm").read_bytes()
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "expected").read_bytes()
 
 
-def test_a_file_made_meanwhile_under_the_same_name_is_neither_overwritten_nor_the_end_of_the_work(
+def test_an_output_created_meanwhile_is_not_overwritten_and_no_work_is_lost(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expander, inputs = Expander(bundle), [Input(str(write_corpus(tmp_path / "c.jsonl", 60)))]
-    encode(expander, inputs, tmp_path / "calm")
+    encode(expander, inputs, tmp_path / "expected")
     rename = Output._rename
 
     def late(writer: Output) -> None:
@@ -308,22 +317,24 @@ def test_a_file_made_meanwhile_under_the_same_name_is_neither_overwritten_nor_th
 
     monkeypatch.setattr(Output, "_rename", late)
     for _ in range(2):
-        with pytest.raises(OutputError, match=r"out (was made by another|exists already)"):
+        with pytest.raises(OutputError, match=r"out (was created by another|exists already)"):
             encode(expander, inputs, tmp_path / "out")
     assert (tmp_path / "out").read_text() == "of another"
     monkeypatch.undo()
     (tmp_path / "out").unlink()
     encode(expander, inputs, tmp_path / "out")
-    assert (tmp_path / "out").read_bytes() == (tmp_path / "calm").read_bytes()
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "expected").read_bytes()
 
 
-def test_what_a_format_refuses_is_a_bad_line(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_a_format_refuses_is_a_bad_line(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refusing(name: str, vector: object, vocabulary: object) -> str:
         if name == "7":
             raise ValueError("the token 'x' is too long")
         return name
 
-    monkeypatch.setitem(job.FORMATS, "refusing", refusing)
+    monkeypatch.setitem(FORMATS, "refusing", refusing)
     expander, inputs = Expander(bundle), [Input(str(write_corpus(tmp_path / "c.jsonl", 20)))]
     with pytest.raises(InputError, match=r"c\.jsonl, line 8: '7' cannot be written as refusing: the token 'x'"):
         encode(expander, inputs, tmp_path / "out", format="refusing")
@@ -333,14 +344,14 @@ def test_what_a_format_refuses_is_a_bad_line(tmp_path: Path, bundle: Path, monke
     assert bad["line"] == 8 and "too long" in bad["reason"]
 
 
-def test_killed_while_the_files_get_their_names(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_while_the_files_are_renamed(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus, out, state = (
         write_corpus(tmp_path / "c.jsonl", 100, bad=True),
         tmp_path / "out",
         tmp_path / "out.partial.json",
     )
     expander, inputs = Expander(bundle), [Input(str(corpus))]
-    done = encode(expander, inputs, tmp_path / "calm", skip_bad=True)
+    done = encode(expander, inputs, tmp_path / "expected", skip_bad=True)
 
     def stop(_: Output) -> None:
         raise StopError
@@ -353,6 +364,6 @@ def test_killed_while_the_files_get_their_names(tmp_path: Path, bundle: Path, mo
     for _ in range(2):  # before the first name, and after the last
         assert encode(expander, inputs, out, skip_bad=True) == done
         for suffix in ("", ".bad.jsonl"):
-            assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"calm{suffix}").read_bytes()
+            assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"expected{suffix}").read_bytes()
         assert not list(tmp_path.glob("*partial*"))
         state.write_bytes(complete)

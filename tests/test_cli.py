@@ -1,4 +1,4 @@
-"""The command line, as processes: what a shell sees."""
+"""The command line, run as processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProces
 
 
 def in_terminal(*arguments: str, columns: int = 60) -> str:
-    """What the command prints where its output is a terminal."""
+    """Returns what the command prints if its output is a terminal."""
     master, slave = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(columns)}
     process = subprocess.Popen([*COMMAND, *arguments], stdout=slave, stderr=slave, env=environment)
@@ -51,19 +51,19 @@ def test_in_a_pipe_expand_prints_json_lines(expander: Expander) -> None:
     assert [json.loads(line) for line in done.stdout.splitlines()] == expander.expand(texts)
 
 
-def test_expand_takes_queries_and_the_heaviest_alone(expander: Expander) -> None:
+def test_expand_takes_queries_and_a_number_of_tokens(expander: Expander) -> None:
     done = run("expand", "--query", "--top", "3", "who built the bomb")
     assert list(json.loads(done.stdout).items()) == list(expander.expand_query("who built the bomb")[0].items())[:3]
 
 
-def test_expand_reads_a_text_a_line_from_standard_input(expander: Expander) -> None:
+def test_expand_reads_standard_input_line_by_line(expander: Expander) -> None:
     done = run("expand", input="atomic bomb\n\nnaïve\r\nlast without an end")
     expected = expander.expand(["atomic bomb", "", "naïve", "last without an end"])
     assert [json.loads(line) for line in done.stdout.splitlines()] == expected
 
 
-def test_a_slow_writer_is_answered_line_by_line() -> None:
-    # Python must buffer as it does for users, or this proves nothing.
+def test_a_slow_writer_gets_each_result_at_once() -> None:
+    # With PYTHONUNBUFFERED the test would pass without the flush it is about.
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen([*COMMAND, "expand"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=buffered) as process:
         assert process.stdin is not None and process.stdout is not None
@@ -78,12 +78,12 @@ def test_a_slow_writer_is_answered_line_by_line() -> None:
         assert process.wait() == 0
 
 
-def test_bytes_that_are_no_utf8_are_replaced_and_not_fatal() -> None:
+def test_invalid_utf8_on_standard_input_is_replaced() -> None:
     done = subprocess.run([*COMMAND, "expand"], input=b"atomic \xff\xfe bomb\n", capture_output=True, check=True)
     assert "atomic" in json.loads(done.stdout)
 
 
-def test_json_is_utf8_whatever_the_locale() -> None:
+def test_json_is_utf8_in_every_locale() -> None:
     done = run("expand", "naïve café", env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0 and json.loads(done.stdout)
 
@@ -98,7 +98,7 @@ def test_on_a_terminal_expand_draws_bars() -> None:
     assert all(len(line) <= 60 for line in lines)
 
 
-def test_on_a_terminal_json_is_to_be_had_too() -> None:
+def test_expand_prints_json_on_a_terminal_if_asked() -> None:
     assert "manhattan" in json.loads(in_terminal("expand", "--json", "The Manhattan Project"))
 
 
@@ -113,12 +113,12 @@ def test_explain_prints_the_shared_tokens(expander: Expander) -> None:
 
 def test_models_lists_every_known_model() -> None:
     head, *rows = run("models").stdout.splitlines()
-    assert head.split() == ["name", "parameters", "shape", "licence", "commercial", "use", "score", "source"]
+    assert head.split() == ["name", "parameters", "shape", "license", "commercial", "use", "score", "source"]
     assert [row.split()[0] for row in rows] == [spec.name for spec in list_models()]
     assert "embedded" in rows[0] and "Apache-2.0" in rows[0]
 
 
-def test_expand_takes_another_model(bundle: Path) -> None:
+def test_expand_runs_another_model(bundle: Path) -> None:
     assert json.loads(run("expand", "--model", bundle, "the cat").stdout) == Expander(bundle).expand("the cat")[0]
 
 
@@ -137,18 +137,18 @@ def test_a_full_disk_is_one_line_and_exit_1() -> None:
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
 
 
-def test_help_into_a_closed_pipe_ends_quietly() -> None:
+def test_help_into_a_closed_pipe_prints_no_error() -> None:
     done = subprocess.run(
         ["sh", "-c", '"$0" -m spladerunner --help | true', sys.executable], capture_output=True, text=True
     )
     assert done.stderr == ""
 
 
-def test_a_text_cannot_command_the_terminal() -> None:
+def test_control_characters_do_not_reach_the_terminal() -> None:
     assert "\x1b" not in in_terminal("expand", "evil \x1b[2J\x1b]0;title\x07 text")
 
 
-def test_a_huge_top_is_all() -> None:
+def test_a_huge_top_shows_all_tokens() -> None:
     assert run("expand", "--top", "9" * 30, "bomb").stdout == run("expand", "bomb").stdout
 
 
@@ -160,7 +160,7 @@ def test_version() -> None:
     ("arguments", "message"),
     [
         (["expand", "--model", "no-such-model", "text"], "no-such-model"),
-        (["expand", "--model", os.sep + "dev", "text"], "holds no model"),
+        (["expand", "--model", os.sep + "dev", "text"], "has no model"),
         (["export", "--doc", "no-such-folder", "-o", "never-made"], "no-such-folder"),
     ],
 )
@@ -172,19 +172,19 @@ def test_a_library_error_is_one_line_and_exit_1(arguments: list[str], message: s
 
 
 @pytest.mark.parametrize("arguments", [[], ["expand", "--top", "0", "text"], ["expand", "--top", "many", "text"]])
-def test_a_wrong_call_is_exit_2(arguments: list[str]) -> None:
+def test_a_usage_error_is_exit_2(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 2 and "usage: spladerunner" in done.stderr
 
 
-def test_the_export_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
+def test_export_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError('No module named onnx', name='onnx')")
     done = run("export", "--doc", "x", "-o", "y", env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1
     assert "pip install 'spladerunner[export]'" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_a_closed_pipe_ends_quietly() -> None:
+def test_a_closed_pipe_ends_the_command_without_a_message() -> None:
     with subprocess.Popen(
         [*COMMAND, "expand"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -199,7 +199,7 @@ def test_a_closed_pipe_ends_quietly() -> None:
         assert process.wait() == 141
 
 
-def test_an_interrupt_ends_quietly() -> None:
+def test_an_interrupt_ends_the_command_without_a_message() -> None:
     with subprocess.Popen(
         [*COMMAND, "expand"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -219,3 +219,21 @@ def test_explain_writes_its_page_to_a_file_or_standard_output(expander: Expander
     assert printed.stdout == page and "<b>" not in page
     written = run("explain", query, document, "--html", tmp_path / "page.html")
     assert written.stdout == "" and (tmp_path / "page.html").read_text(encoding="utf-8") == page
+
+
+def test_expand_imports_only_what_it_needs() -> None:
+    unneeded = {
+        *("bm25s", "huggingface_hub", "ir_measures", "jinja2", "onnx", "optimum", "pyarrow", "scipy", "shtab"),
+        *("torch", "tqdm", "transformers", "zstandard"),
+        *("asyncio", "concurrent.futures", "email", "gzip", "http", "signal", "ssl", "subprocess", "tempfile"),
+        *("spladerunner.bulk", "spladerunner.evaluation", "spladerunner.export", "spladerunner.formats"),
+        "spladerunner.readers",
+    }
+    code = f"""
+import sys
+from spladerunner.cli.main import main
+main(["expand", "--top", "1", "atomic bomb"])
+print(sorted({unneeded!r} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1] == "[]"

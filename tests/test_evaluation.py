@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import pytrec_eval
 import scipy.stats
 
-from spladerunner import Expander
-from spladerunner.evaluation import systems
+from spladerunner import Expander, templating
+from spladerunner.cli.eval import drawn
+from spladerunner.evaluation import bm25, index_statistics, measures, results, rows, search, systems
 from spladerunner.evaluation.collection import Collection
 from spladerunner.evaluation.results import Evaluation, evaluate
 from spladerunner.evaluation.systems import UNPRUNED, Pruning
-from tests.small_collection import DOCUMENTS, JUDGEMENTS, QUERIES, write_beir, write_ms_marco
+from tests.small_collection import DOCUMENTS, JUDGMENTS, QUERIES, write_beir, write_ms_marco
 from tests.small_model import write_bundle
 from tests.test_cli import run
 
+PRUNING = {"top", "min_weight"}
 PRUNINGS = [UNPRUNED, Pruning(top=4), Pruning(min_weight=0.5)]
 
 
@@ -51,12 +55,12 @@ def test_figures_are_those_of_pytrec_eval_on_the_run_files(evaluation: Evaluatio
     for system in result["systems"]:
         with (tmp_path / system["run"]).open() as file:
             found = pytrec_eval.parse_run(file)
-        figures = pytrec_eval.RelevanceEvaluator(JUDGEMENTS, set(measures.values())).evaluate(found)
+        figures = pytrec_eval.RelevanceEvaluator(JUDGMENTS, set(measures.values())).evaluate(found)
         top_10 = {
             query: dict(sorted(row.items(), key=lambda pair: (pair[1], pair[0]))[-10:]) for query, row in found.items()
         }
-        reciprocal = pytrec_eval.RelevanceEvaluator(JUDGEMENTS, {"recip_rank"}).evaluate(top_10)
-        for query in JUDGEMENTS:
+        reciprocal = pytrec_eval.RelevanceEvaluator(JUDGMENTS, {"recip_rank"}).evaluate(top_10)
+        for query in JUDGMENTS:
             for name, theirs in measures.items():
                 expected = figures[query][theirs] if query in figures else 0
                 assert system["per_query"][name][query] == pytest.approx(expected, abs=1e-12)
@@ -70,7 +74,7 @@ def test_ties_are_in_the_order_in_which_trec_eval_reads_the_run_file(tmp_path: P
     documents = {f"d{n}": ("", "the very same honey") for n in range(30)}
     folder = write_beir(tmp_path / "ties", documents, {"q": "honey"}, {"q": {"d3": 1, "d25": 2}})
     found = evaluate(Collection.read(folder), [expander])
-    for system in (*found.systems, found.bm25):
+    for system in found.systems:
         theirs = pytrec_eval.RelevanceEvaluator({"q": {"d3": 1, "d25": 2}}, {"ndcg_cut_10", "recall_5"}).evaluate(
             pytrec_eval.parse_run(found.trec_run(system))
         )
@@ -82,7 +86,7 @@ def test_ties_are_in_the_order_in_which_trec_eval_reads_the_run_file(tmp_path: P
 def test_the_scores_of_the_run_are_the_dot_products(evaluation: Evaluation, expander: Expander) -> None:
     texts = dict(zip(DOCUMENTS, expander.encode([f"{a} {b}".strip() for a, b in DOCUMENTS.values()]), strict=True))
     queries = dict(zip(QUERIES, expander.encode(QUERIES.values(), role="query"), strict=True))
-    for system, pruning in zip(evaluation.systems, PRUNINGS, strict=True):
+    for system, pruning in zip(evaluation.model_systems, PRUNINGS, strict=True):
         lines = [line.split() for line in evaluation.trec_run(system)]
         assert len(lines) > 5
         for query, _, document, _, score, _ in lines:
@@ -92,8 +96,10 @@ def test_the_scores_of_the_run_are_the_dot_products(evaluation: Evaluation, expa
 
 def test_prunings_cost_what_the_pruned_documents_hold(evaluation: Evaluation, expander: Expander) -> None:
     vectors = expander.encode([f"{a} {b}".strip() for a, b in DOCUMENTS.values()])
-    queries = expander.encode([QUERIES[query] for query in JUDGEMENTS], role="query")
-    for system, record, pruning in zip(evaluation.systems, evaluation.record()["systems"], PRUNINGS, strict=False):
+    queries = expander.encode([QUERIES[query] for query in JUDGMENTS], role="query")
+    for system, record, pruning in zip(
+        evaluation.model_systems, evaluation.record()["systems"], PRUNINGS, strict=False
+    ):
         pruned = [pruning(vector) for vector in vectors]
         assert record["postings"] == sum(map(len, pruned)) == system.documents.postings
         assert record["index_bytes"] == 8 * record["postings"]
@@ -102,7 +108,7 @@ def test_prunings_cost_what_the_pruned_documents_hold(evaluation: Evaluation, ex
         reads = [sum(np.isin(pruned_.indices, query.indices).sum() for pruned_ in pruned) for query in queries]
         assert record["posting_reads_per_query"] == pytest.approx(np.mean(reads))
         assert record["documents_per_second"] > 0 and record["queries_per_second"] > 0
-    assert evaluation.systems[1].documents.mean_length <= 4
+    assert evaluation.model_systems[1].documents.mean_length <= 4
 
 
 def test_a_model_encodes_once_for_all_its_prunings(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,20 +139,24 @@ def test_each_system_is_compared_with_bm25(evaluation: Evaluation) -> None:
             assert system["against_bm25"]["p"] == pytest.approx(scipy.stats.ttest_rel(ours, theirs).pvalue)
 
 
-def test_the_table_and_the_notes_say_what_the_figures_are(evaluation: Evaluation) -> None:
-    table = evaluation.table()
-    assert table.splitlines()[0] == "small, test: 10 documents, 6 judged queries, 10 judgements"
-    head, first = table.splitlines()[2:4]
-    assert re.split(" {2,}", head.strip()) == ["tiny-en", "tiny-en, top 4", "tiny-en, min 0.5", "BM25"]
-    assert first.split() == ["nDCG@10", *(f"{s.mean('nDCG@10'):.3f}" for s in (*evaluation.systems, evaluation.bm25))]
-    for words in (
-        "as trec_eval does; gain 2^grade - 1 is given beside it",
-        "paired t-test",
-        "8 bytes a posting",
-        "k1 0.9",
-    ):
+def test_the_table_has_the_figures_of_result_json_and_their_definitions(evaluation: Evaluation) -> None:
+    table = drawn(evaluation)
+    lines = table.splitlines()
+    assert lines[0] == "small, test: 10 documents, 6 judged queries, 10 judgments"
+    assert re.split(" {2,}", lines[2].strip()) == ["tiny-en", "tiny-en, top 4", "tiny-en, min 0.5", "BM25"]
+    assert lines[3].split() == ["nDCG@10", *(f"{s.mean('nDCG@10'):.3f}" for s in evaluation.systems)]
+    tiny = evaluation.record()["systems"][0]
+    figures = {key: value for key, value in tiny.items() if isinstance(value, (int, float)) and key not in PRUNING}
+    figures |= tiny["measures"] | tiny["against_bm25"]
+    rows = {row.key: row for group in evaluation.rows().values() for row in group}
+    assert {key: row.cells[0].value for key, row in rows.items()} == figures
+    for row in rows.values():
+        (line,) = (line for line in lines[3:] if line.startswith(f"{row.label}  "))
+        assert re.split(" {2,}", line)[1:] == [cell.text for cell in row.cells if cell.text]
+    for words in ("as trec_eval does; gain 2^grade - 1", "paired t-test", "8 bytes a posting", "k1 0.9"):
         assert words in table
-    assert "queries that find nothing by BM25, counted as 0 (as by trec_eval -c): 1" in map(str, evaluation.warnings)
+    empty = "queries that retrieve nothing by BM25, counted as 0 (as by trec_eval -c): 1"
+    assert empty in map(str, evaluation.caveats)
 
 
 def test_two_models_of_one_name_are_an_error(collection: Collection, expander: Expander) -> None:
@@ -156,27 +166,27 @@ def test_two_models_of_one_name_are_an_error(collection: Collection, expander: E
         evaluate(collection, [expander], names=["BM25"])
 
 
-def test_names_that_look_alike_get_runs_of_their_own(collection: Collection, expander: Expander) -> None:
+def test_similar_names_get_different_runs(collection: Collection, expander: Expander) -> None:
     found = evaluate(collection, [expander, expander], names=["a b", "a-b"])
     assert list(found.run_names().values()) == ["a-b.run", "a-b~2.run", "BM25.run"]
 
 
-def test_the_command_measures_several_models_and_prunings_and_writes_what_it_found(tmp_path: Path) -> None:
+def test_the_command_compares_models_and_prunings_and_writes_json_runs_and_report(tmp_path: Path) -> None:
     write_bundle(tmp_path / "other")
-    options = ["--compare", "tiny-en", tmp_path / "other", "--top", "4", "--top", "8", "--min-weight", "0.5"]
+    options = ["--compare", "tiny-en", str(tmp_path / "other"), "--top", "4", "--top", "8", "--min-weight", "0.5"]
     done = run("eval", write_ms_marco(tmp_path / "m"), *options, "-o", tmp_path / "out", "--html", tmp_path / "r.html")
     assert done.returncode == 0, done.stderr
-    assert "warning: queries without a judgement in this split, left out: 1\n" in done.stderr
+    assert "warning: queries without a judgment in this split, left out: 1\n" in done.stderr
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     names = [name + rest for name in ("tiny-en", "small") for rest in ("", ", top 4", ", top 8", ", min 0.5")]
     assert [system["name"] for system in result["systems"]] == [*names, "BM25"]
     assert all(name in done.stdout for name in names) and result["collection"]["split"] == "dev.small"
-    assert {"what": "queries without a judgement in this split, left out", "count": 1} in result["warnings"]
+    assert {"what": "queries without a judgment in this split, left out", "count": 1} in result["caveats"]
     assert len(list((tmp_path / "out").glob("*.run"))) == 9
     assert (tmp_path / "r.html").read_text().count("<h1>") == 1
 
 
-def test_a_broken_collection_and_a_split_that_is_not_there_are_one_line_and_exit_1(tmp_path: Path) -> None:
+def test_a_damaged_collection_and_a_missing_split_are_one_line_and_exit_1(tmp_path: Path) -> None:
     for arguments in ([tmp_path], [write_beir(tmp_path / "b"), "--split", "dev"]):
         done = run("eval", *arguments)
         assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
@@ -187,14 +197,34 @@ def test_a_wrong_option_is_exit_2(options: list[str]) -> None:
     assert run("eval", "folder", *options).returncode == 2
 
 
-def test_the_command_line_loads_no_evaluation_before_it_is_asked_for() -> None:
-    heavy = {"scipy", "bm25s", "ir_measures"}
-    code = f"import sys, spladerunner.cli.main as main; main._parser(); print({heavy} & set(sys.modules))"
+def test_the_command_line_loads_the_evaluation_only_when_it_runs() -> None:
+    heavy = {"scipy", "bm25s", "ir_measures", "jinja2", "matplotlib"}
+    code = f"import sys, spladerunner.cli.main as main; main.build_parser(); print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 
-def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
-    (tmp_path / "ir_measures.py").write_text("raise ModuleNotFoundError('No module named x', name='ir_measures')")
-    done = run("eval", write_beir(tmp_path / "b"), env={"PYTHONPATH": str(tmp_path), "PATH": sys.prefix})
+@pytest.mark.parametrize(("package", "options"), [("ir_measures", []), ("matplotlib", ["--html", "r.html"])])
+def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path, package: str, options: list[str]) -> None:
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named x', name='{package}')")
+    done = run("eval", write_beir(tmp_path / "b"), *options, env={"PYTHONPATH": str(tmp_path), "PATH": sys.prefix})
     assert done.returncode == 1
     assert "pip install 'spladerunner[eval]'" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_options_of_a_model_reach_every_model_that_is_compared(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "other")
+    folder = write_beir(tmp_path / "b")
+    short = run("eval", folder, "--compare", "tiny-en", tmp_path / "other", "--max-length", "3", "--threads", "1")
+    assert short.returncode == 0, short.stderr
+    lengths = next(line for line in short.stdout.splitlines() if line.startswith("weights per document")).split()
+    full = run("eval", folder, "--model", "tiny-en")
+    unlimited = next(line for line in full.stdout.splitlines() if line.startswith("weights per document")).split()
+    assert float(lengths[3]) < float(unlimited[3])
+    assert run("eval", folder, "--compare", "tiny-en", tmp_path / "other", "--max-length", "99999").returncode == 2
+    assert run("eval", folder, "--provider", "NoSuchProvider").returncode == 1
+
+
+@pytest.mark.parametrize("module", [bm25, index_statistics, measures, results, rows, search, systems, templating])
+def test_the_examples_in_docstrings_run(module: ModuleType) -> None:
+    failed, attempted = doctest.testmod(module)
+    assert failed == 0 and attempted > 0

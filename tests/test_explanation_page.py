@@ -1,4 +1,4 @@
-"""What the page says; how it looks is seen in tests/browser."""
+"""The text of the page; its looks are tested in tests/browser."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Seen(HTMLParser):
             self.text.setdefault(tag, []).append(data)
 
 
-def test_the_words_stand_in_place_with_the_weights_that_expand_gives(expander: Expander) -> None:
+def test_words_are_marked_in_place_with_the_weights_of_expand(expander: Expander) -> None:
     explanation = expander.explain(QUERY, DOCUMENT)
     html = explanation._repr_html_()
     assert html == explanation.html() == fragment(explanation)
@@ -59,7 +59,7 @@ def test_the_words_stand_in_place_with_the_weights_that_expand_gives(expander: E
     assert f"{explanation.score:.2f}" in seen.text["tfoot"]
 
 
-def test_hostile_text_is_text_wherever_it_stands() -> None:
+def test_hostile_text_is_escaped_everywhere() -> None:
     explanation = Explanation(
         HOSTILE, HOSTILE, (SharedToken(HOSTILE, 1, 1, 1),), {HOSTILE: 1.0}, {HOSTILE: 1.0, "b<b>": 0.5}, read=3
     )
@@ -71,7 +71,7 @@ def test_hostile_text_is_text_wherever_it_stands() -> None:
         html.encode()  # no lone surrogate is left
 
 
-def test_what_is_not_read_is_told_and_not_drawn_without_end(expander: Expander) -> None:
+def test_text_that_the_model_does_not_read_is_reported_and_cut(expander: Expander) -> None:
     read, unread = "atomic bomb " * 200, "unread words " * 100_000
     html = expander.explain("bomb", read + unread).html()
     assert re.search(r"does not read the last 1,30\d,\d{3} characters", html) and len(html) < 100_000
@@ -85,11 +85,11 @@ def test_a_character_of_several_tokens_is_shown_once() -> None:
 
 
 @pytest.mark.parametrize("texts", [("", ""), ("", DOCUMENT), (QUERY, ""), (QUERY, "weather")])
-def test_what_is_empty_is_a_page_too(expander: Expander, texts: tuple[str, str]) -> None:
+def test_empty_texts_have_a_page(expander: Expander, texts: tuple[str, str]) -> None:
     assert "Score" in expander.explain(*texts).html()
 
 
-def test_an_explanation_made_by_hand_is_a_page_too() -> None:
+def test_an_explanation_made_by_hand_has_a_page() -> None:
     html = Explanation("q", "some document", (SharedToken("bomb", 1.5, 2.0, 3.0),)).html()
     assert "some document" in html and "does not read" not in html
 
@@ -100,6 +100,6 @@ def test_many_expansions_are_folded(expander: Expander) -> None:
     assert "lighter" not in fragment(Explanation("q", "d", (), {}, {f"t{n}": 1.0 for n in range(SHOWN)}))
 
 
-def test_the_page_is_not_loaded_before_it_is_drawn() -> None:
+def test_the_page_s_module_is_loaded_only_when_it_is_rendered() -> None:
     code = "import sys, spladerunner; print('spladerunner.explanation_page' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from spladerunner import CheckpointError, Expander
-from spladerunner.export import export_bundle, graphs, pipeline
-from spladerunner.export.verify import verification_texts
-from spladerunner.model.manifest import RoleName
+from spladerunner.export import ExportOptions, Target, export_bundle, pipeline
+from spladerunner.export.checkpoint import Checkpoint
+from spladerunner.export.graph import GraphBuilder, passes_of
+from spladerunner.export.passes import QUANTIZATIONS
+from spladerunner.export.passes.quantize import Quantize
+from spladerunner.export.verify import GraphVerifier, verification_texts
+from spladerunner.model.manifest import MANIFEST, ROLES, GraphAgreement, GraphRole, Manifest, RoleName
+from spladerunner.model.sentence_transformers import MaskedLanguageModel
 from tests.checkpoints import (
     SMALL,
     WORDS,
@@ -41,6 +48,16 @@ def few_texts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(pipeline, "verification_texts", lambda: TEXTS)
 
 
+def document(folder: Path) -> tuple[Manifest, GraphRole, GraphAgreement]:
+    """The manifest of a bundle, its document role, and the measurements of that."""
+    manifest = Manifest.read(folder / MANIFEST)
+    role, verification = manifest.roles["doc"], manifest.verification
+    assert isinstance(role, GraphRole) and verification is not None
+    agreement = verification.roles["doc"]
+    assert isinstance(agreement, GraphAgreement)
+    return manifest, role, agreement
+
+
 def weights_of(expander: Expander, texts: list[str], size: int, role: RoleName = "doc") -> np.ndarray:
     rows = np.zeros((len(texts), size), dtype=np.float32)
     for row, vector in zip(rows, expander.encode(texts, role=role), strict=True):
@@ -49,21 +66,22 @@ def weights_of(expander: Expander, texts: list[str], size: int, role: RoleName =
 
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    product: np.ndarray = (first * second).sum(axis=1)
-    return product / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
+    found: np.ndarray = np.einsum("tv,tv->t", first, second)
+    found /= np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return found
 
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 @pytest.mark.parametrize("family", SMALL)
-def test_every_family_exports_and_agrees_with_torch(family: str, target: graphs.Target, tmp_path: Path) -> None:
+def test_every_family_exports_and_agrees_with_torch(family: str, target: Target, tmp_path: Path) -> None:
     checkpoint = SMALL[family](tmp_path / "checkpoint")
-    folder = export_bundle(checkpoint, tmp_path / "bundle", target=target)  # verified: float32 to 1e-4
+    folder = export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", target=target))  # verified: float32 to 1e-4
     size = len(AutoTokenizer.from_pretrained(checkpoint))
     found = weights_of(Expander(folder), TEXTS, size)
     assert cosines(found, torch_weights(checkpoint, TEXTS, max_length=64)[:, :size]).min() > 0.99
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["verification"]["doc"]["fp32_largest_difference"] <= 1e-4
-    assert manifest["weight_type"] == {"cpu": "int8", "cuda": "float16"}[target]
+    manifest, _, measured = document(folder)
+    assert measured.fp32_largest_difference <= 1e-4
+    assert manifest.weight_type == {"cpu": "int8", "cuda": "float16"}[target]
     kinds = {
         constant.data_type for constant in onnx.load(folder / "doc.onnx").graph.initializer if len(constant.dims) > 1
     }
@@ -72,14 +90,14 @@ def test_every_family_exports_and_agrees_with_torch(family: str, target: graphs.
 
 
 def test_byte_level_tokens_come_out_as_words(tmp_path: Path) -> None:
-    folder = export_bundle(SMALL["roberta"](tmp_path / "checkpoint"), tmp_path / "bundle")
+    folder = export_bundle(ExportOptions(SMALL["roberta"](tmp_path / "checkpoint"), tmp_path / "bundle"))
     own = Expander(folder).own_tokens(" " + " ".join(WORDS))
     assert {f"▁{word}" for word in WORDS} <= own
     assert all(token.isprintable() and " " not in token for token in Expander(folder).expand("the cat")[0])
 
 
 def test_unigram_tokens_come_out_as_words(tmp_path: Path) -> None:
-    folder = export_bundle(SMALL["xlm-roberta"](tmp_path / "checkpoint"), tmp_path / "bundle")
+    folder = export_bundle(ExportOptions(SMALL["xlm-roberta"](tmp_path / "checkpoint"), tmp_path / "bundle"))
     assert {f"▁{word}" for word in WORDS} <= Expander(folder).own_tokens(" ".join(WORDS))
 
 
@@ -91,14 +109,14 @@ def test_the_symmetric_layout_of_sentence_transformers(tmp_path: Path, pooling: 
     layout = save_sentence_transformers(
         tmp_path / "layout", save_bert(tmp_path / "bert"), pooling=pooling, activation=activation
     )
-    folder = export_bundle(layout, tmp_path / "bundle")
+    folder = export_bundle(ExportOptions(layout, tmp_path / "bundle"))
     expected = SparseEncoder(str(layout), device="cpu").encode(TEXTS, convert_to_sparse_tensor=False).numpy()
     expected[:, :5] = 0  # special tokens carry no weight here
-    for role in ("doc", "query"):
-        assert cosines(weights_of(Expander(folder), TEXTS, len(TOKENS), role), expected).min() > 0.999
-    described = json.loads((folder / "manifest.json").read_text())["roles"]["doc"]
-    assert described["pooling"] == pooling
-    assert described["activation"] == {"relu": "log1p_relu", "log1p_relu": "log1p_log1p_relu"}[activation]
+    for name in ROLES:
+        assert cosines(weights_of(Expander(folder), TEXTS, len(TOKENS), name), expected).min() > 0.999
+    role = document(folder)[1]
+    assert role.pooling == pooling
+    assert role.activation == {"relu": "log1p_relu", "log1p_relu": "log1p_log1p_relu"}[activation]
 
 
 def test_a_router_with_two_models(tmp_path: Path) -> None:
@@ -106,9 +124,9 @@ def test_a_router_with_two_models(tmp_path: Path) -> None:
 
     doc, query = save_bert(tmp_path / "doc"), save_bert(tmp_path / "query", num_hidden_layers=2)
     layout = save_sentence_transformers(tmp_path / "layout", doc, query)
-    folder = export_bundle(layout, tmp_path / "bundle")
+    folder = export_bundle(ExportOptions(layout, tmp_path / "bundle"))
     encoder, expander = SparseEncoder(str(layout), device="cpu"), Expander(folder)
-    for role, encode in (("doc", encoder.encode_document), ("query", encoder.encode_query)):
+    for role, encode in zip(ROLES, (encoder.encode_document, encoder.encode_query), strict=True):
         expected = encode(TEXTS, convert_to_sparse_tensor=False).numpy()
         expected[:, :5] = 0
         assert cosines(weights_of(expander, TEXTS, len(TOKENS), role), expected).min() > 0.999
@@ -119,7 +137,7 @@ def test_a_router_with_a_static_embedding_needs_no_query_graph(tmp_path: Path) -
 
     doc = save_bert(tmp_path / "doc")
     layout = save_sentence_transformers(tmp_path / "layout", doc, doc, activation="log1p_relu")
-    folder = export_bundle(layout, tmp_path / "bundle")
+    folder = export_bundle(ExportOptions(layout, tmp_path / "bundle"))
     assert not (folder / "query.onnx").exists()
     encoder, expander = SparseEncoder(str(layout), device="cpu"), Expander(folder)
     expected = encoder.encode_query(TEXTS, convert_to_sparse_tensor=False).numpy()
@@ -130,20 +148,20 @@ def test_a_router_with_a_static_embedding_needs_no_query_graph(tmp_path: Path) -
     assert cosines(weights_of(expander, TEXTS, len(TOKENS)), documents).min() > 0.999
 
 
-def test_an_idf_file_weighs_queries_once_the_activation_is_settled(tmp_path: Path) -> None:
+def test_an_idf_file_weighs_queries_once_the_activation_is_given(tmp_path: Path) -> None:
     checkpoint = add_idf(save_bert(tmp_path / "checkpoint"), {"cat": 2.5, "river": 1.25, "[SEP]": 9.0})
     with pytest.raises(CheckpointError, match=r"idf\.json.*--activation log1p_relu"):
-        export_bundle(checkpoint, tmp_path / "bundle")
-    folder = export_bundle(checkpoint, tmp_path / "bundle", activation="log1p_log1p_relu")
+        export_bundle(ExportOptions(checkpoint, tmp_path / "bundle"))
+    folder = export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", activation="log1p_log1p_relu"))
     expander = Expander(folder)
     assert expander.expand_query(["the cat cat", "river cat"]) == [{"cat": 2.5}, {"cat": 2.5, "river": 1.25}]
-    assert json.loads((folder / "manifest.json").read_text())["roles"]["doc"]["activation"] == "log1p_log1p_relu"
+    assert document(folder)[1].activation == "log1p_log1p_relu"
     card = (folder / "README.md").read_text()
     assert "query.npy, a weight for each token" in card and "--activation log1p_log1p_relu" in card
 
 
 def test_inference_free_queries_weigh_each_token_one(tmp_path: Path) -> None:
-    folder = export_bundle(save_bert(tmp_path / "checkpoint"), tmp_path / "bundle", inference_free=True)
+    folder = export_bundle(ExportOptions(save_bert(tmp_path / "checkpoint"), tmp_path / "bundle", inference_free=True))
     assert Expander(folder).expand_query("the cat the mat") == [{"the": 1.0, "cat": 1.0, "mat": 1.0}] or set(
         Expander(folder).expand_query("the cat the mat")[0].values()
     ) == {1.0}
@@ -157,55 +175,96 @@ def test_inference_free_queries_weigh_each_token_one(tmp_path: Path) -> None:
         ({"pooling": "mean"}, "--pooling mean is not known"),
     ],
 )
-def test_options_that_contradict_are_errors(tmp_path: Path, options: dict[str, str | bool], message: str) -> None:
+def test_options_that_exclude_each_other_are_errors(
+    tmp_path: Path, options: dict[str, str | bool], message: str
+) -> None:
     checkpoint = save_bert(tmp_path / "checkpoint")
     if options.get("query") == "itself":
         options = {**options, "query": str(checkpoint)}
     with pytest.raises(CheckpointError, match=message):
-        export_bundle(checkpoint, tmp_path / "bundle", **options)  # type: ignore[arg-type]
+        export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", **options))  # type: ignore[arg-type]
     assert not (tmp_path / "bundle").exists()
 
 
-def test_what_the_files_say_wins_over_a_flag_that_contradicts_it(tmp_path: Path) -> None:
+def test_an_option_that_contradicts_the_files_is_an_error(tmp_path: Path) -> None:
     layout = save_sentence_transformers(tmp_path / "layout", save_bert(tmp_path / "bert"))
-    with pytest.raises(CheckpointError, match="says that its pooling is max, not sum: leave --pooling out"):
-        export_bundle(layout, tmp_path / "bundle", pooling="sum")
+    with pytest.raises(CheckpointError, match="states that its pooling is max, not sum: leave --pooling out"):
+        export_bundle(ExportOptions(layout, tmp_path / "bundle", pooling="sum"))
 
 
 @pytest.mark.parametrize(("pooling", "activation"), [("sum", None), ("max", "relu"), ("sum", "log1p_log1p_relu")])
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
-def test_flags_settle_what_a_plain_checkpoint_leaves_open(
-    tmp_path: Path, pooling: str, activation: str | None, target: graphs.Target
+def test_options_decide_what_a_plain_checkpoint_leaves_open(
+    tmp_path: Path, pooling: str, activation: str | None, target: Target
 ) -> None:
     folder = export_bundle(
-        save_bert(tmp_path / "checkpoint"), tmp_path / "bundle", pooling=pooling, activation=activation, target=target
+        ExportOptions(
+            save_bert(tmp_path / "checkpoint"),
+            tmp_path / "bundle",
+            pooling=pooling,
+            activation=activation,
+            target=target,
+        )
     )  # verified against the formula in torch
-    described = json.loads((folder / "manifest.json").read_text())["roles"]["doc"]
-    assert (described["pooling"], described["activation"]) == (pooling, activation or "log1p_relu")
+    role = document(folder)[1]
+    assert (role.pooling, role.activation) == (pooling, activation or "log1p_relu")
 
 
-def test_the_way_to_quantize_is_chosen_by_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = []
-    quantize = graphs.quantize
+def spoil(quantized: Path) -> None:
+    """Negates the scales of a quantized graph."""
+    model = onnx.load(quantized)
+    for constant in model.graph.initializer:
+        if constant.name.endswith("_scale") and constant.dims[0] in (32, 64):
+            constant.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(constant), constant.name))
+    onnx.save(model, quantized)
 
-    def spoil_the_first(graph: Path, quantized: Path, way: str) -> Path:
-        tried.append(way)
-        made = quantize(graph, quantized, way)
+
+def test_quantization_is_chosen_by_measurement_and_the_reference_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    computed: list[Path] = []
+    run, weights_of = Quantize.run, Checkpoint.weights_of
+
+    def spoil_the_first(self: Quantize, source: Path, target: Path) -> None:
+        tried.append(self.quantization)
+        run(self, source, target)
         if len(tried) == 1:
-            model = onnx.load(made)
-            for constant in model.graph.initializer:
-                if constant.name.endswith("_scale") and constant.dims[0] in (32, 64):
-                    constant.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(constant), constant.name))
-            onnx.save(model, made)
-        return made
+            spoil(target)
 
-    monkeypatch.setattr(graphs, "quantize", spoil_the_first)
+    def count(self: Checkpoint, texts: Iterable[str], max_length: int) -> Iterator[NDArray[np.float32]]:
+        computed.append(self.folder)
+        return weights_of(self, texts, max_length)
+
+    monkeypatch.setattr(Quantize, "run", spoil_the_first)
+    monkeypatch.setattr(Checkpoint, "weights_of", count)
     lines: list[str] = []
-    folder = export_bundle(save_bert(tmp_path / "checkpoint"), tmp_path / "bundle", progress=lines.append)
-    assert tried == ["a scale for each column", "a scale for each column, 7 bits"]
-    described = json.loads((folder / "manifest.json").read_text())["roles"]["doc"]
-    assert described["quantization"] == "a scale for each column, 7 bits"
-    assert any("falls short; next: a scale for each column, 7 bits" in line for line in lines)
+    checkpoint = save_bert(tmp_path / "checkpoint")
+    folder = export_bundle(ExportOptions(checkpoint, tmp_path / "bundle"), progress=lines.append)
+    assert tried == list(QUANTIZATIONS[:2])
+    assert document(folder)[1].quantization == QUANTIZATIONS[1]
+    assert any(f"falls short; next: {QUANTIZATIONS[1]}" in line for line in lines)
+    assert computed == [checkpoint]
+    assert sum(line.startswith("convert") for line in lines) == 1
+
+
+def test_the_best_quantization_is_kept_if_all_fall_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = GraphVerifier.measure
+    cosines = iter([0.5, 0.8, 0.6])
+
+    def worsen(self: GraphVerifier, graph: Path) -> GraphAgreement:
+        return replace(measure(self, graph), worst_cosine=next(cosines))
+
+    monkeypatch.setattr(GraphVerifier, "measure", worsen)
+    checkpoint = save_bert(tmp_path / "checkpoint")
+    folder = export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", accept_drift=True))
+    _, role, measured = document(folder)
+    assert (role.quantization, measured.worst_cosine) == (QUANTIZATIONS[1], 0.8)
+    opened = Checkpoint(MaskedLanguageModel(checkpoint))
+    builder = GraphBuilder(opened, "doc", tmp_path, lambda _: None)
+    builder.build(passes_of(opened, "cpu", QUANTIZATIONS[1]), tmp_path / "doc.onnx")
+    for name in ("doc.onnx", "doc.onnx.data"):
+        assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
 def test_pickled_weights_are_taken_only_when_allowed(tmp_path: Path) -> None:
@@ -214,18 +273,18 @@ def test_pickled_weights_are_taken_only_when_allowed(tmp_path: Path) -> None:
     expected = torch_weights(checkpoint, TEXTS, max_length=64)
     (checkpoint / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="--allow-pickle"):
-        export_bundle(checkpoint, tmp_path / "bundle")
-    folder = export_bundle(checkpoint, tmp_path / "bundle", allow_pickle=True)
+        export_bundle(ExportOptions(checkpoint, tmp_path / "bundle"))
+    folder = export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", allow_pickle=True))
     assert cosines(weights_of(Expander(folder), TEXTS, len(TOKENS)), expected).min() > 0.999
 
 
-def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     checkpoint = save_bert(tmp_path / "checkpoint")
     tensors = load_file(checkpoint / "model.safetensors")
     tensors["cls.predictions.bias"][3] = torch.nan
     save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"infinite or not a number, in cls\.predictions\.bias"):
-        export_bundle(checkpoint, tmp_path / "bundle")
+        export_bundle(ExportOptions(checkpoint, tmp_path / "bundle"))
 
 
 def test_a_vocabulary_of_another_size_than_the_tokenizers_is_refused(tmp_path: Path) -> None:
@@ -234,7 +293,7 @@ def test_a_vocabulary_of_another_size_than_the_tokenizers_is_refused(tmp_path: P
     checkpoint = save_bert(tmp_path / "checkpoint")
     save_tokenizer(checkpoint, [*TOKENS, "extra"])
     with pytest.raises(CheckpointError, match=rf"{len(TOKENS)} entries and a tokenizer of {len(TOKENS) + 1} tokens"):
-        export_bundle(checkpoint, tmp_path / "bundle")
+        export_bundle(ExportOptions(checkpoint, tmp_path / "bundle"))
 
 
 def test_a_generative_model_is_refused(tmp_path: Path) -> None:
@@ -244,7 +303,7 @@ def test_a_generative_model_is_refused(tmp_path: Path) -> None:
     config = GPT2Config(vocab_size=len(TOKENS), n_positions=64, n_embd=32, n_layer=1, n_head=2)
     GPT2LMHeadModel(config).save_pretrained(checkpoint)
     with pytest.raises(CheckpointError, match="cannot be loaded as a masked language model"):
-        export_bundle(checkpoint, tmp_path / "bundle")
+        export_bundle(ExportOptions(checkpoint, tmp_path / "bundle"))
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +313,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(onnx, "save", full)
     checkpoint = save_bert(tmp_path / "checkpoint")
     with pytest.raises(OSError, match="No space left on device"):
-        export_bundle(checkpoint, tmp_path / "bundle")
+        export_bundle(ExportOptions(checkpoint, tmp_path / "bundle"))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
@@ -272,10 +331,10 @@ def test_the_trained_weights_hold_the_thresholds_in_every_layout(shared: Path, t
     if layout != "sentence-transformers":
         expected = torch_weights(trained, texts, max_length=256)
         np.testing.assert_allclose(torch_weights(checkpoint, texts, max_length=256), expected, atol=1e-4)
-    folder = export_bundle(checkpoint, tmp_path / "bundle")  # raises where it falls short
-    measured = json.loads((folder / "manifest.json").read_text())["verification"]
-    assert measured["doc"]["texts"] >= 200 and measured["shortfalls"] == []
-    assert measured["doc"]["mean_cosine"] >= 0.999
+    folder = export_bundle(ExportOptions(checkpoint, tmp_path / "bundle"))  # raises where it falls short
+    manifest, _, measured = document(folder)
+    assert manifest.verification is not None and manifest.verification.shortfalls == ()
+    assert measured.texts >= 200 and measured.mean_cosine >= 0.999
 
 
 @pytest.mark.parametrize(("shape", "megabytes"), [("bert-base", 115), ("distilbert", 72), ("bert-tiny", 5)])
@@ -283,18 +342,17 @@ def test_full_size_models_are_as_small_as_they_should_be(
     shared: Path, tmp_path: Path, shape: str, megabytes: float
 ) -> None:
     checkpoint = save_full_size(tmp_path / "checkpoint", shape, shared / "data" / "bert-base-uncased-vocab.txt")
-    folder = export_bundle(checkpoint, tmp_path / "bundle")
+    folder = export_bundle(ExportOptions(checkpoint, tmp_path / "bundle"))
     assert sum(path.stat().st_size for path in folder.glob("doc.onnx*")) <= megabytes * 1e6
-    measured = json.loads((folder / "manifest.json").read_text())["verification"]["doc"]
-    assert measured["fp32_largest_difference"] <= 1e-4
+    assert document(folder)[2].fp32_largest_difference <= 1e-4
 
 
 def test_a_static_embedding_in_the_files_wins_over_weights_of_one(tmp_path: Path) -> None:
     doc, query = save_bert(tmp_path / "doc"), save_bert(tmp_path / "query")
     static = save_sentence_transformers(tmp_path / "static", doc, doc)
-    folder = export_bundle(static, tmp_path / "bundle", inference_free=True)
+    folder = export_bundle(ExportOptions(static, tmp_path / "bundle", inference_free=True))
     (weights,) = Expander(folder).expand_query("the cat")
     assert weights["the"] == pytest.approx(1 + TOKENS.index("the") / 1000)
     two_models = save_sentence_transformers(tmp_path / "two", doc, query)
     with pytest.raises(CheckpointError, match="leave --inference-free out"):
-        export_bundle(two_models, tmp_path / "other", inference_free=True)
+        export_bundle(ExportOptions(two_models, tmp_path / "other", inference_free=True))

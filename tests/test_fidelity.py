@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spladerunner import Expander, SparseVector
 from spladerunner.export.checkpoint import Checkpoint
-from spladerunner.export.passes.convert import convert
+from spladerunner.export.convert import convert
 from spladerunner.export.verify import verification_texts
 from spladerunner.model.manifest import RoleName
 from spladerunner.model.sentence_transformers import MaskedLanguageModel

@@ -45,7 +45,7 @@ def dense(vector: SparseVector) -> np.ndarray:
 
 
 @given(exact_vectors)
-def test_inverses_give_the_same_vector_bit_for_bit_also_through_json(vector: SparseVector) -> None:
+def test_inverses_return_the_same_vector_bit_for_bit_also_through_json(vector: SparseVector) -> None:
     def through_json(value: Any) -> Any:
         return json.loads(json.dumps(value))
 
@@ -63,7 +63,7 @@ def test_inverses_give_the_same_vector_bit_for_bit_also_through_json(vector: Spa
 
 
 @given(st.lists(exact_vectors, max_size=5))
-def test_csr_is_the_dense_matrix_and_back(vectors: list[SparseVector]) -> None:
+def test_csr_equals_the_dense_matrix_and_inverts(vectors: list[SparseVector]) -> None:
     matrix = formats.csr(iter(vectors), SIZE)
     assert matrix.shape == (len(vectors), SIZE) and matrix.dtype == np.float32
     assert np.array_equal(matrix.toarray(), np.array([dense(vector) for vector in vectors]).reshape(-1, SIZE))
@@ -73,7 +73,7 @@ def test_csr_is_the_dense_matrix_and_back(vectors: list[SparseVector]) -> None:
 
 
 @given(vectors, st.floats(1, 1000))
-def test_impacts_are_rounded_products_and_lose_no_more_than_half_a_step(vector: SparseVector, scale: float) -> None:
+def test_impacts_are_rounded_products_and_lose_at_most_half_a_step(vector: SparseVector, scale: float) -> None:
     quantized = formats.impacts(vector, scale)
     weight_at = dict(zip(vector.indices.tolist(), vector.values.tolist(), strict=True))
     expected = {at: round(weight * scale) for at, weight in weight_at.items() if round(weight * scale)}
@@ -83,12 +83,12 @@ def test_impacts_are_rounded_products_and_lose_no_more_than_half_a_step(vector: 
 
 
 @pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf")])
-def test_a_scale_that_is_none_is_refused(scale: float) -> None:
+def test_an_invalid_scale_is_refused(scale: float) -> None:
     with pytest.raises(ValueError, match="scale="):
         formats.impacts(SparseVector([1], [1.0]), scale)
 
 
-def test_impacts_that_do_not_fit_are_refused() -> None:
+def test_impacts_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="do not fit"):
         formats.impacts(SparseVector([1], [1e9]), 100)
     with pytest.raises(ValueError, match="do not fit"):
@@ -96,7 +96,7 @@ def test_impacts_that_do_not_fit_are_refused() -> None:
 
 
 @given(st.lists(vectors, min_size=1), st.integers(2, 16))
-def test_the_scale_of_a_collection_fills_the_bits_and_no_more(vectors: list[SparseVector], bits: int) -> None:
+def test_impact_scale_uses_the_full_range_of_the_bits(vectors: list[SparseVector], bits: int) -> None:
     if not any(map(len, vectors)):
         with pytest.raises(ValueError, match="at least one"):
             formats.impact_scale(vectors, bits)
@@ -105,8 +105,8 @@ def test_the_scale_of_a_collection_fills_the_bits_and_no_more(vectors: list[Spar
     assert max(formats.impacts(v, scale).impacts.max(initial=0) for v in vectors) == 2**bits - 1
 
 
-def test_the_loss_of_impacts_on_real_vectors(expander: Expander) -> None:
-    """At 100 a weight moves by 0.005 at most, and a score of these by 1 % at most."""
+def test_impacts_of_real_vectors_change_scores_by_less_than_one_percent(expander: Expander) -> None:
+    """Scale 100 changes a weight by at most 0.005."""
     text = "The Manhattan Project and its atomic bomb helped bring an end to World War II."
     (document,), (query,) = expander.encode(text), expander.encode("who built the nuclear bomb", role="query")
     returned = [formats.from_impacts(formats.impacts(vector)) for vector in (query, document)]
@@ -115,7 +115,7 @@ def test_the_loss_of_impacts_on_real_vectors(expander: Expander) -> None:
 
 
 @given(ids, vectors)
-def test_anserini_documents_come_back_rounded(name: str, vector: SparseVector) -> None:
+def test_anserini_documents_invert_to_rounded_vectors(name: str, vector: SparseVector) -> None:
     document = json.loads(json.dumps(formats.anserini(name, vector, VOCABULARY, 50)))
     assert formats.from_anserini(document, VOCABULARY, 50) == (name, formats.from_impacts(formats.impacts(vector, 50)))
     assert all(isinstance(impact, int) and impact > 0 for impact in document["vector"].values())
@@ -129,7 +129,7 @@ def test_anserini_topics_repeat_each_token_by_its_impact(vector: SparseVector) -
     assert formats.from_anserini_topic(line, VOCABULARY, 10) == ("q1", formats.from_impacts(quantized))
 
 
-def test_a_topic_without_a_token_gets_a_term_that_is_no_tokens() -> None:
+def test_an_empty_topic_gets_a_term_that_no_token_has() -> None:
     assert formats.anserini_topic("q1", SparseVector([], []), VOCABULARY) == "q1\t%"
     percent = SparseVector([WORDS.index("%")], [0.01])
     assert formats.anserini_topic("q1", percent, VOCABULARY) == "q1\t%25"
@@ -142,7 +142,7 @@ def test_a_topic_id_with_white_space_is_refused(name: str) -> None:
         formats.anserini_topic(name, SparseVector([1], [1.0]), VOCABULARY)
 
 
-def test_tokens_that_an_engine_would_cut_are_refused() -> None:
+def test_tokens_too_long_for_an_engine_are_refused() -> None:
     vocabulary = Vocabulary(["x" * 101, "x" * 256], [])
     formats.anserini("a", SparseVector([0], [1.0]), vocabulary)
     with pytest.raises(ValueError, match="255 characters"):
@@ -152,26 +152,26 @@ def test_tokens_that_an_engine_would_cut_are_refused() -> None:
 
 
 @given(exact_vectors)
-def test_features_have_no_dot_and_no_two_tokens_share_one(vector: SparseVector) -> None:
+def test_features_have_no_dot_and_are_unique(vector: SparseVector) -> None:
     features = formats.elasticsearch(vector, VOCABULARY)
     assert len(features) == len(vector) and not any("." in feature for feature in features)
     assert list(features.values()) == sorted(features.values(), reverse=True)
 
 
-def test_features_are_spelt_as_documented() -> None:
+def test_features_escape_dots_and_percent_signs() -> None:
     vector = SparseVector(sorted(map(WORDS.index, ("%2E", "%25", "u.s"))), [1.0, 3.0, 2.0])
     assert list(formats.elasticsearch(vector, VOCABULARY)) == ["%2525", "u%2Es", "%252E"]
 
 
 @pytest.mark.parametrize("engine", [formats.elasticsearch, formats.opensearch])
-def test_what_is_no_normal_float_is_dropped_with_a_warning(engine: Any) -> None:
+def test_subnormal_weights_are_dropped_with_a_warning(engine: Any) -> None:
     vector = SparseVector([1, 2, 3], [1e-40, LEAST_FEATURE, 0.0])
     with pytest.warns(UserWarning, match="1 of 2 are dropped"):
         assert list(engine(vector, VOCABULARY).values()) == [pytest.approx(LEAST_FEATURE)]
 
 
 @pytest.mark.parametrize(
-    "refusing",
+    "convert",
     [
         lambda vector: formats.elasticsearch(vector, VOCABULARY),
         lambda vector: formats.opensearch(vector, VOCABULARY),
@@ -179,13 +179,13 @@ def test_what_is_no_normal_float_is_dropped_with_a_warning(engine: Any) -> None:
         formats.milvus,
     ],
 )
-def test_negative_weights_are_refused_where_the_engine_refuses_them(refusing: Any) -> None:
+def test_negative_weights_are_refused_if_the_engine_refuses_them(convert: Any) -> None:
     with pytest.raises(ValueError, match=r"index 2 has -0\.5"):
-        refusing(SparseVector([1, 2], [1.0, -0.5]))
+        convert(SparseVector([1, 2], [1.0, -0.5]))
 
 
 @pytest.mark.parametrize("vector", [SparseVector([], []), SparseVector([3], [0.0])])
-def test_an_empty_row_of_milvus_is_not_empty_and_meets_no_query(vector: SparseVector) -> None:
+def test_milvus_row_of_an_empty_vector_has_an_entry_that_matches_no_query(vector: SparseVector) -> None:
     row = formats.milvus(vector)
     query = formats.milvus_query(vector)
     assert len(row) == len(query) == 1 and not row.keys() & query.keys()
@@ -194,7 +194,7 @@ def test_an_empty_row_of_milvus_is_not_empty_and_meets_no_query(vector: SparseVe
 
 
 @pytest.mark.parametrize("most", [0, 3, 16_000])
-def test_pgvector_keeps_the_heaviest_and_says_how_many_it_drops(most: int) -> None:
+def test_pgvector_keeps_the_heaviest_weights_and_warns_of_the_others(most: int) -> None:
     vector = SparseVector(np.arange(16_002), np.linspace(0.5, 2, 16_002))
     with pytest.warns(UserWarning, match=f"of 16002, the {16_002 - most} lightest are dropped") as seen:
         text = formats.pgvector(vector, 30_522, most)
@@ -202,23 +202,23 @@ def test_pgvector_keeps_the_heaviest_and_says_how_many_it_drops(most: int) -> No
     assert seen[0].filename == __file__
 
 
-def test_pgvector_counts_from_one() -> None:
+def test_pgvector_indices_start_at_one() -> None:
     assert formats.pgvector(SparseVector([0, 4], [0.5, 2.0]), 5) == "{1:0.5,5:2.0}/5"
     assert formats.pgvector(SparseVector([], []), 5) == "{}/5"
     assert formats.from_pgvector("{1:0.5, 5:2}/5") == SparseVector([0, 4], [0.5, 2.0])
 
 
-def test_pgvector_refuses_what_has_no_room() -> None:
+def test_pgvector_refuses_invalid_sizes_and_texts() -> None:
     with pytest.raises(ValueError, match="index 5 is beyond"):
         formats.pgvector(SparseVector([5], [1.0]), 5)
     for size in (0, 1_000_000_001):
         with pytest.raises(ValueError, match="dimensions"):
             formats.pgvector(SparseVector([], []), size)
-    with pytest.raises(ValueError, match="no sparsevec"):
+    with pytest.raises(ValueError, match="not a sparsevec"):
         formats.from_pgvector("[1,2,3]")
 
 
-def test_queries_of_lucene_keep_1024_tokens_and_say_so() -> None:
+def test_lucene_queries_keep_1024_tokens_and_warn_of_the_others() -> None:
     vocabulary = Vocabulary([f"t{at}" for at in range(1030)], [])
     vector = SparseVector(np.arange(1030), np.linspace(1, 2, 1030))
     for query in (
@@ -231,19 +231,19 @@ def test_queries_of_lucene_keep_1024_tokens_and_say_so() -> None:
             assert len(query()) == 1024
 
 
-def test_an_empty_query_matches_nothing_where_no_clauses_would_match_everything() -> None:
-    for ask in (formats.elasticsearch_query, formats.rank_features_query, formats.opensearch_query):
-        assert ask(SparseVector([], []), VOCABULARY, "f") == {"match_none": {}}
+def test_an_empty_query_matches_nothing() -> None:
+    for build_query in (formats.elasticsearch_query, formats.rank_features_query, formats.opensearch_query):
+        assert build_query(SparseVector([], []), VOCABULARY, "f") == {"match_none": {}}
 
 
-def test_weights_are_the_shortest_decimals() -> None:
+def test_weights_are_written_as_the_shortest_decimals() -> None:
     vector = SparseVector([1, 2], [0.1, 1 / 3])
     assert formats.indices(vector) == {"indices": [1, 2], "values": [0.1, 0.33333334]}
     assert formats.pgvector(vector, 5) == "{2:0.1,3:0.33333334}/5"
 
 
 def test_tokens_of_another_vocabulary_are_refused() -> None:
-    with pytest.raises(ValueError, match="'zebra' is no token"):
+    with pytest.raises(ValueError, match="'zebra' is not a token"):
         formats.from_tokens({"zebra": 1.0}, VOCABULARY)
 
 
@@ -252,7 +252,7 @@ def test_a_vocabulary_inverts_its_own_weights(expander: Expander) -> None:
         assert expander.vocabulary.vector(expander.vocabulary.weights(vector)) == vector
 
 
-def test_qdrant_ids_are_uuids_that_do_not_change() -> None:
+def test_qdrant_ids_are_stable_uuids() -> None:
     assert formats.qdrant_id("4983") == "06efdb2c-93c3-5a74-a730-b99df45fbe31"
     assert formats.qdrant_id("4984") != formats.qdrant_id("4983")
 
@@ -269,7 +269,7 @@ def test_every_format_writes_one_line(name: str, vector: SparseVector) -> None:
 
 
 @given(ids, vectors)
-def test_lines_carry_the_id_and_the_vector(name: str, vector: SparseVector) -> None:
+def test_lines_have_the_id_and_the_vector(name: str, vector: SparseVector) -> None:
     def written(format_name: str) -> Any:
         return json.loads(formats.FORMATS[format_name](name, vector, VOCABULARY))
 
@@ -289,7 +289,7 @@ def test_lines_carry_the_id_and_the_vector(name: str, vector: SparseVector) -> N
     assert written("seismic") == {"id": name, "vector": formats.seismic(vector, VOCABULARY)}
 
 
-def test_the_default_line_is_heaviest_first_and_keeps_its_letters() -> None:
+def test_the_default_line_is_heaviest_first_and_not_escaped() -> None:
     vector = SparseVector([WORDS.index("数"), WORDS.index("word1")], [1.0, 2.0])
     assert formats.FORMATS[formats.DEFAULT]("naïve", vector, VOCABULARY) == (
         '{"id": "naïve", "vector": {"word1": 2.0, "数": 1.0}}'
@@ -306,7 +306,7 @@ def test_a_copy_row_escapes_its_id() -> None:
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(ids, vectors, max_size=6))
-def test_ciff_gives_the_collection_back_rounded(tmp_path: Path, documents: dict[str, SparseVector]) -> None:
+def test_ciff_inverts_to_the_rounded_collection(tmp_path: Path, documents: dict[str, SparseVector]) -> None:
     path = tmp_path / "collection.ciff"
     formats.write_ciff(path, documents.items(), VOCABULARY, 50)
     expected = [(name, formats.from_impacts(formats.impacts(vector, 50))) for name, vector in documents.items()]
@@ -315,7 +315,7 @@ def test_ciff_gives_the_collection_back_rounded(tmp_path: Path, documents: dict[
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_ciff_is_what_the_specification_says_byte_for_byte(tmp_path: Path) -> None:
+def test_ciff_bytes_follow_the_specification(tmp_path: Path) -> None:
     vocabulary = Vocabulary(["b", "a", "é"], [])
     documents = [("d0", SparseVector([0], [2.0])), ("d1", SparseVector([], [])), ("d2", SparseVector([0, 1], [1, 3]))]
     formats.write_ciff(tmp_path / "x.ciff", documents, vocabulary, scale=1)
@@ -334,13 +334,13 @@ def test_ciff_is_what_the_specification_says_byte_for_byte(tmp_path: Path) -> No
     assert (tmp_path / "x.ciff").read_bytes() == expected
 
 
-def test_ciff_refuses_an_id_that_comes_twice_and_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'a' comes 2 times"):
+def test_ciff_refuses_a_repeated_id_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'a' occurs 2 times"):
         formats.write_ciff(tmp_path / "x.ciff", [("a", SparseVector([], []))] * 2, VOCABULARY)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damaged_ciff_is_refused_at_every_byte(tmp_path: Path) -> None:
+def test_ciff_truncated_at_any_byte_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.ciff"
     formats.write_ciff(path, [("a", SparseVector([1, 2], [1, 2])), ("b", SparseVector([2], [1.0]))], VOCABULARY)
     whole = path.read_bytes()
@@ -362,22 +362,23 @@ def test_ciff_of_another_program_needs_a_scale(tmp_path: Path) -> None:
         formats.read_ciff(path, VOCABULARY, 1)
 
 
-def test_no_format_warns_of_a_real_vector(expander: Expander) -> None:
+def test_no_format_warns_about_a_real_vector(expander: Expander) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        (vector,) = expander.encode("The U.S. spent 3.5 % of it")
         for line in formats.FORMATS.values():
-            line("1", *expander.encode("The U.S. spent 3.5 % of it"), expander.vocabulary)
+            line("1", vector, expander.vocabulary)
 
 
 # Extras
 
 
-def test_the_formats_load_nothing_heavy() -> None:
+def test_importing_formats_loads_no_extra() -> None:
     code = "import sys; from spladerunner import formats; print({'scipy', 'google.protobuf'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_extra_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "scipy", None)
     monkeypatch.setitem(sys.modules, "scipy.sparse", None)
     monkeypatch.setitem(sys.modules, "google.protobuf", None)

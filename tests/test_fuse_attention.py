@@ -1,24 +1,26 @@
-"""Attention as one operator: when it must not be, on graphs of one layer that are written here."""
+"""Attention that must not be fused, on graphs of one layer that are written here."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from spladerunner.export.passes.fuse_attention import fuse_attention
+from spladerunner.export.passes import Graph
+from spladerunner.export.passes.fuse_attention import FuseAttention
 
 TOKENS, HEADS, SIZE = 11, 2, 4
 LONGEST = 600
 FOUR = ("batch", "length", "heads", "size")
-"""How BERT's exports write the shape with the heads apart."""
+"""Shape with separate heads, as in BERT's exports."""
 
 
 def save(path: Path, *, seen: int = LONGEST, scale: float = 1, shape: tuple[str, ...] = FOUR) -> Path:
-    """Attention as BERT's is written. seen: how many tokens away a token sees. scale: of the embedding."""
+    """Writes BERT's attention. seen: a token attends to this many tokens on each end. scale: of the embedding."""
     random = np.random.default_rng(0)
     width = HEADS * SIZE
     distance = np.abs(np.subtract.outer(np.arange(LONGEST), np.arange(LONGEST)))
@@ -42,7 +44,7 @@ def save(path: Path, *, seen: int = LONGEST, scale: float = 1, shape: tuple[str,
     }
     nodes: list[onnx.NodeProto] = []
 
-    def add(operator: str, inputs: str, output: str, **attributes: object) -> None:
+    def add(operator: str, inputs: str, output: str, **attributes: Any) -> None:
         nodes.append(helper.make_node(operator, inputs.split(), [output], **attributes))
 
     add("Gather", "embedding input_ids", "hidden")
@@ -87,27 +89,31 @@ def save(path: Path, *, seen: int = LONGEST, scale: float = 1, shape: tuple[str,
     return path
 
 
-def test_it_is_fused_where_the_mask_hides_padding_alone(tmp_path: Path) -> None:
-    assert fuse_attention(save(tmp_path / "a.onnx"), tmp_path / "b.onnx", TOKENS, 512)
+def is_fused(graph: Path, positions: int = 512) -> bool:
+    """Runs the pass; returns whether the graph was fused, and checks that it is otherwise unchanged."""
+    result = FuseAttention(positions)(Graph(graph), graph.with_name("after.onnx"))
+    inputs = [value.name for value in onnx.load(graph.with_name("after.onnx")).graph.input]
+    assert inputs == (["input_ids"] if result.changed else ["input_ids", "attention_mask"])
+    return result.changed
+
+
+def test_attention_whose_mask_hides_padding_is_fused(tmp_path: Path) -> None:
+    assert is_fused(save(tmp_path / "before.onnx"))
 
 
 @pytest.mark.parametrize("seen", [8, 64, 256])
-def test_a_window_is_noticed_though_it_be_wide(tmp_path: Path, seen: int) -> None:
-    """ModernBERT's reaches 64 tokens to each side, Longformer's up to 256; shorter texts do not show them."""
-    graph = save(tmp_path / "a.onnx", seen=seen)
-    assert not fuse_attention(graph, tmp_path / "b.onnx", TOKENS, 512)
-    assert len(onnx.load(tmp_path / "b.onnx").graph.input) == 2
+def test_a_wide_window_is_noticed(tmp_path: Path, seen: int) -> None:
+    """ModernBERT's reaches 64 tokens in each direction, Longformer's up to 256; shorter texts do not reveal them."""
+    assert not is_fused(save(tmp_path / "before.onnx", seen=seen))
 
 
-def test_no_more_tokens_are_tried_than_the_model_takes(tmp_path: Path) -> None:
-    assert fuse_attention(save(tmp_path / "a.onnx", seen=40), tmp_path / "b.onnx", TOKENS, 40)
+def test_no_more_tokens_are_tried_than_the_model_accepts(tmp_path: Path) -> None:
+    assert is_fused(save(tmp_path / "before.onnx", seen=40), positions=40)
 
 
-def test_logits_that_are_no_numbers_agree_with_nothing(tmp_path: Path) -> None:
-    assert not fuse_attention(save(tmp_path / "a.onnx", scale=float("nan")), tmp_path / "b.onnx", TOKENS, 512)
+def test_logits_that_are_not_a_number_agree_with_nothing(tmp_path: Path) -> None:
+    assert not is_fused(save(tmp_path / "before.onnx", scale=float("nan")))
 
 
-def test_heads_whose_number_is_written_otherwise_are_left_as_they_are(tmp_path: Path) -> None:
-    graph = save(tmp_path / "a.onnx", shape=("batch_and_length", "heads_and_size"))
-    assert not fuse_attention(graph, tmp_path / "b.onnx", TOKENS, 512)
-    assert len(onnx.load(tmp_path / "b.onnx").graph.input) == 2
+def test_a_shape_written_otherwise_is_not_fused(tmp_path: Path) -> None:
+    assert not is_fused(save(tmp_path / "before.onnx", shape=("batch_and_length", "heads_and_size")))

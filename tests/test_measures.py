@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from spladerunner.evaluation.measures import EXPONENTIAL, MAIN, compare, measure
-from spladerunner.evaluation.search import NOTHING, Ranking
+from spladerunner.evaluation.search import EMPTY, Ranking
 
 IDS = [f"d{n}" for n in range(1200)]
 
@@ -24,27 +24,27 @@ def discounted(gains: list[int]) -> float:
 
 
 def test_figures_are_the_definitions_by_hand() -> None:
-    judgements = {"a": {"d1": 1, "d0": 3, "d2": 2, "gone": 1}, "b": {"d1100": 1, "d50": 1}, "c": {"d1": 1}}
-    scores = measure(judgements, IDS, [ranking(1, 9, 0), ranking(*range(1000)), NOTHING])
+    judgments = {"a": {"d1": 1, "d0": 3, "d2": 2, "gone": 1}, "b": {"d1100": 1, "d50": 1}, "c": {"d1": 1}}
+    scores = measure(judgments, IDS, [ranking(1, 9, 0), ranking(*range(1000)), EMPTY])
     assert scores[MAIN].tolist() == pytest.approx([discounted([1, 0, 3]) / discounted([3, 2, 1, 1]), 0, 0])
     assert scores[EXPONENTIAL].tolist() == pytest.approx([discounted([1, 0, 7]) / discounted([7, 3, 1, 1]), 0, 0])
     assert scores["MRR@10"].tolist() == [1, 0, 0]
     assert scores["recall@100"].tolist() == scores["recall@1000"].tolist() == [0.5, 0.5, 0]
 
 
-def test_the_rankings_order_holds_though_scores_be_equal() -> None:
-    judgements = {"a": {"d0": 1}}
-    assert measure(judgements, IDS, [ranking(1, 0)])["MRR@10"] == measure(judgements, IDS, [ranking(2, 0)])["MRR@10"]
+def test_equal_scores_keep_the_order_of_the_ranking() -> None:
+    judgments = {"a": {"d0": 1}}
+    assert measure(judgments, IDS, [ranking(1, 0)])["MRR@10"] == measure(judgments, IDS, [ranking(2, 0)])["MRR@10"]
 
 
-def test_what_has_no_relevant_document_counts_as_zero_and_grades_below_zero_as_not_relevant() -> None:
+def test_a_query_without_a_relevant_document_scores_zero_and_negative_grades_are_not_relevant() -> None:
     scores = measure({"a": {"d0": 0}, "b": {"d0": -2, "d1": 1}}, IDS, [ranking(0), ranking(0, 1)])
     assert EXPONENTIAL not in scores
     assert scores["MRR@10"].tolist() == [0, 0.5] and scores[MAIN].tolist() == pytest.approx([0, 1 / math.log2(3)])
 
 
-def test_neither_gain_is_taken_for_the_other_whatever_the_hashes_are() -> None:
-    """ir_measures, asked for both at once, gives one nDCG for the other under some hash seeds."""
+def test_the_two_gains_are_never_confused_whatever_the_hash_seed() -> None:
+    """ir_measures, given both at once, confuses them under some hash seeds."""
     code = """
 import numpy as np
 from spladerunner.evaluation.measures import measure, Ranking
@@ -73,23 +73,23 @@ def test_the_comparison_is_scipys_paired_t_test() -> None:
     assert (found.better, found.worse, found.equal) == ((ours > theirs).sum(), (ours < theirs).sum(), 1)
 
 
-def test_where_chance_cannot_be_told_there_is_no_p() -> None:
+def test_without_variance_there_is_no_p() -> None:
     one, two = np.ones(1), np.ones(2)
     assert compare(two, two).p == 1 and compare(one, one).p == 1
     assert compare(one, one / 2).p is None and compare(two, two / 2).p is None
 
 
-def test_queries_with_grades_far_below_zero_alone_count_as_zero() -> None:
-    """trec_eval, given them as they are, writes outside its memory, and the process ends."""
+def test_queries_with_only_negative_grades_score_zero() -> None:
+    """Passed on unchanged, they make trec_eval write outside its memory, which ends the process."""
     code = """
 import numpy as np
 from spladerunner.evaluation.measures import measure, Ranking
-judgements = {}
+judgments = {}
 for number in range(200):
-    judgements[f"good {number}"] = {"x": 3, "y": 1}
-    judgements[f"spam {number}"] = {"x": -2, "z": -1000}
+    judgments[f"good {number}"] = {"x": 3, "y": 1}
+    judgments[f"spam {number}"] = {"x": -2, "z": -1000}
 found = Ranking(np.arange(3), np.array([3, 2, 1], dtype=np.float32))
-scores = measure(judgements, ["x", "y", "z"], [found] * len(judgements))
+scores = measure(judgments, ["x", "y", "z"], [found] * len(judgments))
 print({tuple(row) for figures in scores.values() for row in figures.reshape(-1, 2).tolist()})
 """
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)

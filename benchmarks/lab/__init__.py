@@ -1,1 +1,1 @@
-"""Experiments behind design decisions; the tables that users read are one folder up."""
+"""Experiments behind design decisions; README.md has their tables."""

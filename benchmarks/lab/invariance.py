@@ -1,85 +1,107 @@
-"""What it costs that a text's vector does not depend on its neighbours.
+"""Cost of vectors that do not depend on other texts: one text a run, against padded batches.
 
     python -m benchmarks.lab.invariance SHARED FOLDER
 
-Runs the embedded document graph over SciFact abstracts of mixed lengths in each way of putting texts together, in
-turn, five rounds. Prints documents a second and by how much weights differ from those of the text run alone.
+Runs the embedded document model over SciFact abstracts, one text a run and in padded batches, in turn, five rounds.
+Prints documents a second, and the largest difference of a weight from that of the text run alone.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from onnxruntime import InferenceSession
 
-from benchmarks.materials import make, make_texts
-from benchmarks.measure import keep, machine, median, spread, table
-from spladerunner.export.passes.optimize import fuse
-from spladerunner.export.passes.quantize import quantize
-from spladerunner.export.passes.tie_embedding import quantize_embedding
+from benchmarks.harness import (
+    LAB_RESULTS,
+    argument_parser,
+    in_rounds,
+    machine,
+    markdown_table,
+    save_result,
+    seconds,
+    spread,
+)
+from benchmarks.lab.sessions import open_session, run
+from benchmarks.lab.variants import build_masked
+from benchmarks.workload import MAX_LENGTH, models_of, prepare, read_texts
 from spladerunner.inference.cpu_count import available_cores
 from spladerunner.inference.pooling import max_pool
 from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
 from spladerunner.model.registry import embedded_folder
 
-ROUNDS = 5
 TEXTS = 200
-MAX_LENGTH = 256
 
 Weights = NDArray[np.float32]
 
 
-def open_session(graph: Path, threads: int) -> onnxruntime.InferenceSession:
-    """A session with `threads` threads for each run, otherwise as spladerunner opens it."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.enable_mem_pattern = False
-    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+def variants(cores: int) -> list[str]:
+    """Names of the variants, in the order of the table."""
+    return [
+        f"one text a run, {cores} side by side, 1 thread each",
+        f"one text a run, one after another, {cores} threads each",
+        f"padded batches of 8, {cores} threads",
+        f"padded batches of 32, {cores} threads",
+        "a scale for each token, one text a run, side by side",
+        f"a scale for each token, padded batches of 8, {cores} threads",
+    ]
 
 
-def run(session: onnxruntime.InferenceSession, batch: TokenizedText) -> Weights:
-    """(B, V) weights."""
-    values = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.type_ids}
-    feeds = {given.name: values[given.name] for given in session.get_inputs()}
-    return np.log1p(np.maximum(max_pool(session.run(None, feeds)[0], batch.mask), 0))
+def run_one_by_one(session: InferenceSession, texts: Sequence[TokenizedText], workers: int) -> list[Weights]:
+    """Weights (V,) of each text, each run alone by one of `workers` threads."""
 
+    def weights(text: TokenizedText) -> Weights:
+        row: Weights = activate(run(session, text), text)[0]
+        return row
 
-def one_text_a_run(
-    session: onnxruntime.InferenceSession, batches: Sequence[TokenizedText], workers: int
-) -> list[Weights]:
-    """Each text alone, several side by side."""
     with ThreadPoolExecutor(workers) as executor:
-        return [weights[0] for weights in executor.map(lambda batch: run(session, batch), batches)]
+        return list(executor.map(weights, texts))
 
 
-def padded(session: onnxruntime.InferenceSession, batches: Sequence[TokenizedText], size: int) -> list[Weights]:
-    """Batches of `size` texts of similar length, padded to the longest."""
-    order = sorted(range(len(batches)), key=lambda at: batches[at].ids.size)
+def run_padded(session: InferenceSession, texts: Sequence[TokenizedText], size: int) -> list[Weights]:
+    """Weights (V,) of each text, run in batches of `size` texts of similar length, padded to the longest."""
+    order = sorted(range(len(texts)), key=lambda at: texts[at].ids.size)
     found: dict[int, Weights] = {}
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
-        longest = max(batches[at].ids.size for at in chosen)
+        batch = pad([texts[at] for at in chosen])
+        found.update(zip(chosen, activate(run(session, batch), batch), strict=True))
+    return [found[at] for at in range(len(texts))]
 
-        def stacked(name: str, chosen: list[int] = chosen, longest: int = longest) -> NDArray[np.int64]:
-            rows = [getattr(batches[at], name)[0] for at in chosen]
-            return np.stack([np.pad(row, (0, longest - row.size)) for row in rows])
 
-        together = TokenizedText(stacked("ids"), stacked("mask"), stacked("type_ids"), content_tokens=0)
-        found.update(zip(chosen, run(session, together), strict=True))
-    return [found[at] for at in range(len(batches))]
+def pad(texts: Sequence[TokenizedText]) -> TokenizedText:
+    """Batch (B, L) of texts, padded with zeros."""
+    longest = max(text.ids.size for text in texts)
+
+    def stack(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+        return np.stack([np.pad(row[0], (0, longest - row.size)) for row in rows])
+
+    return TokenizedText(
+        stack([text.ids for text in texts]),
+        stack([text.mask for text in texts]),
+        stack([text.type_ids for text in texts]),
+        content_tokens=0,
+    )
+
+
+def activate(logits: NDArray[np.float32], texts: TokenizedText) -> Weights:
+    """Weights (B, V) of logits (B, L, V)."""
+    weights: Weights = np.log1p(np.maximum(max_pool(logits, texts.mask), 0))
+    return weights
 
 
 def scale_each_token(graph: Path, changed: Path) -> Path:
-    """The graph with each token's activations quantized by a scale of their own, in standard operators."""
+    """Writes the graph with the activations of each token quantized by their own scale, in standard operators."""
     model = onnx.load(graph)
     nodes = []
     for node in model.graph.node:
@@ -110,61 +132,67 @@ def scale_each_token(graph: Path, changed: Path) -> Path:
     return changed
 
 
-def main() -> None:
-    """Measures every way, and prints the table."""
-    shared, folder = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
-    make(shared, folder, ("bert-base", "tiny-en"))
-    cores = available_cores()
-    tokenizer = Tokenizer(embedded_folder() / "tokenizer.json")
-    batches = [tokenizer.encode(text, MAX_LENGTH) for text in make_texts(shared, folder)["collection"][:TEXTS]]
+def measure(models: Path, texts: Sequence[TokenizedText], cores: int) -> dict[str, Any]:
+    """Documents a second in each round, and the largest difference of a weight, by variant."""
     shipped = embedded_folder() / "doc.onnx"
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        quantized = quantize(folder / "tiny-en-made" / "steps" / "optimized.onnx", scratch / "quantized.onnx")
-        own_scales = scale_each_token(quantized, scratch / "own_scales.onnx")
-        masked = scratch / "masked.onnx"  # in a batch, attention needs its mask
-        quantize_embedding(fuse(quantized, scratch / "fused.onnx"), masked)
-        one, all_cores = open_session(shipped, 1), open_session(shipped, cores)
-        masked_one, masked_all = open_session(masked, 1), open_session(masked, cores)
-        own_one, own_all = open_session(own_scales, 1), open_session(own_scales, cores)
-    ways: dict[str, tuple[onnxruntime.InferenceSession, Callable[[], list[Weights]]]] = {
-        f"one text a run, {cores} side by side, 1 thread each": (one, lambda: one_text_a_run(one, batches, cores)),
-        f"one text a run, one after another, {cores} threads each": (
-            one,
-            lambda: one_text_a_run(all_cores, batches, 1),
-        ),
-        f"padded batches of 8, {cores} threads": (masked_one, lambda: padded(masked_all, batches, 8)),
-        f"padded batches of 32, {cores} threads": (masked_one, lambda: padded(masked_all, batches, 32)),
-        "a scale for each token, one text a run, side by side": (
-            own_one,
-            lambda: one_text_a_run(own_one, batches, cores),
-        ),
-        f"a scale for each token, padded batches of 8, {cores} threads": (own_one, lambda: padded(own_all, batches, 8)),
+        # Padding needs the attention mask, which the shipped graph does not have.
+        masked = build_masked(models, scratch)
+        token_scales = scale_each_token(scratch / "quantize.onnx", scratch / "token-scales.onnx")
+        shipped_one, shipped_all = open_session(shipped), open_session(shipped, cores)
+        masked_one, masked_all = open_session(masked), open_session(masked, cores)
+        scaled_one, scaled_all = open_session(token_scales), open_session(token_scales, cores)
+    sessions = [shipped_one, shipped_one, masked_one, masked_one, scaled_one, scaled_one]
+    calls: list[Callable[[], list[Weights]]] = [
+        partial(run_one_by_one, shipped_one, texts, cores),
+        partial(run_one_by_one, shipped_all, texts, 1),
+        partial(run_padded, masked_all, texts, 8),
+        partial(run_padded, masked_all, texts, 32),
+        partial(run_one_by_one, scaled_one, texts, cores),
+        partial(run_padded, scaled_all, texts, 8),
+    ]
+    names = variants(cores)
+    alone = {session: run_one_by_one(session, texts, 1) for session in (shipped_one, masked_one, scaled_one)}
+    differences = {
+        name: max(float(np.abs(a - b).max()) for a, b in zip(call(), alone[session], strict=True))
+        for name, session, call in zip(names, sessions, calls, strict=True)
     }
-    alone = {session: one_text_a_run(session, batches, 1) for session in (one, masked_one, own_one)}
-    speeds: dict[str, list[float]] = {name: [] for name in ways}
-    differences: dict[str, float] = {}
-    for _ in range(ROUNDS):
-        for name, (session, way) in ways.items():
-            started = time.perf_counter()
-            found = way()
-            speeds[name].append(len(batches) / (time.perf_counter() - started))
-            pairs = zip(found, alone[session], strict=True)
-            differences[name] = max(float(np.abs(a - b).max()) for a, b in pairs)
-    first = median(next(iter(speeds.values())))
+    times = in_rounds({name: partial(seconds, call) for name, call in zip(names, calls, strict=True)})
+    speeds = {name: [len(texts) / taken for taken in rounds] for name, rounds in times.items()}
+    return {"speeds": speeds, "differences": differences}
+
+
+def report(found: Mapping[str, Any], cores: int) -> str:
+    """Medians of documents a second, and differences."""
+    speeds: Mapping[str, Sequence[float]] = found["speeds"]
+    names = variants(cores)
+    first = median(speeds[names[0]])
     rows = [
         [
             name,
-            f"{median(rounds):.0f}",
-            f"{median(rounds) / first:.2f}",
-            f"{spread(rounds):.0%}",
-            "none" if differences[name] == 0 else f"{differences[name]:.2g}",
+            f"{median(speeds[name]):.0f}",
+            f"{median(speeds[name]) / first:.2f}",
+            f"{spread(speeds[name]):.0%}",
+            f"{found['differences'][name]:.2g}" if found["differences"][name] else "none",
         ]
-        for name, rounds in speeds.items()
+        for name in names
     ]
-    print(machine(), "\n")
-    print(table(["", "documents a second", "of the first", "spread", "largest difference from the text alone"], rows))
-    keep("invariance", {"speeds": speeds, "differences": differences})
+    head = ["", "documents a second", "of the first", "spread", "largest difference from the text alone"]
+    return markdown_table(head, rows)
+
+
+def main() -> None:
+    """Measures, saves the result and prints the table."""
+    arguments = argument_parser(__doc__).parse_args()
+    shared, folder = arguments.shared, arguments.folder
+    prepare(shared, folder, ["tiny-en"])
+    tokenizer = Tokenizer(embedded_folder() / "tokenizer.json")
+    texts = [tokenizer.encode(text, MAX_LENGTH) for text in read_texts(folder)["collection"][:TEXTS]]
+    cores = available_cores()
+    found = measure(models_of(folder, "tiny-en"), texts, cores)
+    save_result("invariance", found, LAB_RESULTS)
+    print(f"{machine()}\n\n{report(found, cores)}")
 
 
 if __name__ == "__main__":

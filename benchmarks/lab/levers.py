@@ -1,64 +1,68 @@
-"""What could make a graph faster, each alone against the graph as it is exported.
+"""Candidates for a faster graph, each measured alone against the exported graph.
 
     python -m benchmarks.lab.levers SHARED FOLDER
 
-Milliseconds to run a text on one thread and to pool it, for three lengths, every graph in turn, nine rounds.
+Milliseconds to run a text on one thread and pool it, at three lengths, all graphs in turn, nine rounds.
 """
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession
 
-from benchmarks.materials import make, make_texts
-from benchmarks.measure import in_turn, keep, machine, median, table
-from spladerunner.export.passes.optimize import fuse
-from spladerunner.export.passes.quantize import quantize
-from spladerunner.export.passes.tie_embedding import quantize_embedding
+from benchmarks.harness import (
+    LAB_RESULTS,
+    argument_parser,
+    in_rounds,
+    machine,
+    markdown_table,
+    save_result,
+    seconds,
+)
+from benchmarks.lab.sessions import open_session, run
+from benchmarks.lab.variants import build_masked
+from benchmarks.workload import MAX_LENGTH, models_of, prepare, read_texts
 from spladerunner.inference.pooling import max_pool
-from spladerunner.inference.session import SLOWER_FUSIONS
-from spladerunner.inference.tokenizer import Tokenizer
+from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
 
+SHAPES = ("bert-base", "tiny-en")
 LENGTHS = (32, 128, 256)
 ROUNDS = 9
 TILE = 2048
+EXPORTED = "as exported"
+VARIANTS = (
+    EXPORTED,
+    "products told to be exact everywhere",
+    "sums fused with layer normalization",
+    "attention in separate operators, with its mask",
+    "embedding looked up in the decoder's columns",
+    "not optimized at export",
+    "pooling inside",
+    "pooling inside, scale and bias after it",
+    f"the same, vocabulary in tiles of {TILE}",
+)
+
+Result = tuple[Mapping[str, Mapping[str, Sequence[float]]], Mapping[str, float], Mapping[str, float]]
+"""As `measure` returns it."""
 
 
-def opened(
-    graph: Path, *, exact_everywhere: bool = False, disabled: tuple[str, ...] = SLOWER_FUSIONS
-) -> tuple[onnxruntime.InferenceSession, float]:
-    """A session of one thread, and the seconds it took to open."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.enable_mem_pattern = False
-    options.log_severity_level = 4
-    if exact_everywhere:
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    started = time.perf_counter()
-    session = onnxruntime.InferenceSession(
-        str(graph), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(disabled)
-    )
-    return session, time.perf_counter() - started
-
-
-def in_columns(graph: onnx.GraphProto) -> None:
-    """The embedding looked up as columns of the decoder's matrix, in place of rows that are transposed once."""
+def embed_from_columns(graph: onnx.GraphProto) -> None:
+    """Looks the embedding up in columns of the decoder's matrix, instead of rows transposed once at the start."""
     (transpose,) = (node for node in graph.node if node.op_type == "Transpose")
     rows, columns = transpose.input[0], transpose.output[0]
-    (table_of_rows,) = (constant for constant in graph.initializer if constant.name == rows)
+    (matrix,) = (constant for constant in graph.initializer if constant.name == rows)
     (lookup,) = (node for node in graph.node if node.op_type == "Gather" and node.input[0] == rows)
-    graph.initializer.append(
-        numpy_helper.from_array(np.ascontiguousarray(numpy_helper.to_array(table_of_rows).T), columns)
-    )
-    graph.initializer.remove(table_of_rows)
+    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(numpy_helper.to_array(matrix).T), columns))
+    graph.initializer.remove(matrix)
     graph.node.remove(transpose)
     at = list(graph.node).index(lookup)
     graph.node.remove(lookup)
@@ -66,13 +70,16 @@ def in_columns(graph: onnx.GraphProto) -> None:
     graph.node.insert(at, helper.make_node("Gather", [columns, "input_ids"], ["looked_up"], axis=1))
 
 
-def pooled_inside(graph: onnx.GraphProto) -> None:
-    """The maximum over the logits, as the graph's last operator."""
-    _give(graph, [helper.make_node("ReduceMax", ["logits", "pool_axes"], ["pooled"], keepdims=0)])
+def pool_logits(graph: onnx.GraphProto) -> None:
+    """Appends the maximum over the logits."""
+    _append_pooling(graph, [helper.make_node("ReduceMax", ["logits", "pool_axes"], ["pooled"], keepdims=0)])
 
 
-def pooled_before_scale_and_bias(graph: onnx.GraphProto, tile: int | None = None) -> None:
-    """The maximum over the integers of the product; scale and bias, which are the same for all tokens, after it."""
+def pool_integers(graph: onnx.GraphProto, tile: int | None = None) -> None:
+    """Pools the integers of the decoder's product before scale and bias, which are the same for all tokens.
+
+    tile: columns of the vocabulary in each product, None for one product.
+    """
     (decoder,) = (node for node in graph.node if "logits" in node.output)
     given, matrix, scale, _, bias = decoder.input
     (transpose,) = (node for node in graph.node if matrix in node.output)
@@ -96,10 +103,11 @@ def pooled_before_scale_and_bias(graph: onnx.GraphProto, tile: int | None = None
         helper.make_node("Mul", ["p_floats", "p_scale"], ["p_scaled"]),
         helper.make_node("Add", ["p_scaled", bias], ["pooled"]),
     ]
-    _give(graph, nodes)
+    _append_pooling(graph, nodes)
 
 
-def _give(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+def _append_pooling(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Appends nodes that compute `pooled`, and makes it the output."""
     graph.node.extend(nodes)
     graph.initializer.append(numpy_helper.from_array(np.array([1]), "pool_axes"))
     vocabulary = graph.output[0].type.tensor_type.shape.dim[2].dim_value
@@ -107,127 +115,115 @@ def _give(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     graph.output.append(helper.make_tensor_value_info("pooled", TensorProto.FLOAT, ["batch", vocabulary]))
 
 
-def changed(graph: Path, to: Path, change: Callable[[onnx.GraphProto], None]) -> Path:
-    """A graph with a change."""
+def edit(graph: Path, edited: Path, change: Callable[[onnx.GraphProto], None]) -> Path:
+    """Writes a changed copy of a graph."""
     model = onnx.load(graph)
     change(model.graph)
-    onnx.save(model, to)
-    return to
+    onnx.save(model, edited)
+    return edited
 
 
-def feeds(session: onnxruntime.InferenceSession, length: int) -> dict[str, NDArray[np.int64]]:
-    """A text of so many tokens."""
+def random_text(length: int) -> TokenizedText:
+    """Text of random tokens."""
     ids = np.random.default_rng(length).integers(1000, 20000, (1, length))
-    values = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    return {given.name: values[given.name] for given in session.get_inputs()}
+    return TokenizedText(ids, np.ones_like(ids), np.zeros_like(ids), content_tokens=length)
 
 
-def pooled(session: onnxruntime.InferenceSession, length: int) -> NDArray[np.float32]:
-    """The largest logits, (1, V)."""
-    (output,) = session.run(None, feeds(session, length))
-    return output if output.ndim == 2 else max_pool(output, np.ones((1, length), dtype=np.int64))
+def pool(session: InferenceSession, text: TokenizedText) -> NDArray[np.float32]:
+    """Largest logits (1, V)."""
+    output = run(session, text)
+    return output if output.ndim == 2 else max_pool(output, text.mask)
 
 
-def measure(
-    folder: Path, scratch: Path
-) -> tuple[dict[str, dict[int, list[float]]], dict[str, float], dict[str, float]]:
-    """Seconds by graph and length, the largest difference from the exported graph, and seconds to open."""
-    scratch.mkdir(exist_ok=True)
-    exported, steps = folder / "bundle" / "doc.onnx", folder / "steps"
-    quantize(steps / "optimized.onnx", scratch / "quantized.onnx")
-    quantize_embedding(fuse(scratch / "quantized.onnx", scratch / "fused.onnx"), scratch / "apart.onnx")
-    ways = {
-        "as exported": opened(exported),
-        "products told to be exact everywhere": opened(exported, exact_everywhere=True),
-        "sums fused with layer normalization": opened(exported, disabled=()),
-        "attention in separate operators, with its mask": opened(scratch / "apart.onnx"),
-        "embedding looked up in the decoder's columns": opened(changed(exported, scratch / "columns.onnx", in_columns)),
-        "not optimized at export": opened(steps / "quantized.onnx"),
-        "pooling inside": opened(changed(exported, scratch / "inside.onnx", pooled_inside)),
-        "pooling inside, scale and bias after it": opened(
-            changed(exported, scratch / "late.onnx", pooled_before_scale_and_bias)
-        ),
-        f"the same, vocabulary in tiles of {TILE}": opened(
-            changed(exported, scratch / "tiles.onnx", lambda graph: pooled_before_scale_and_bias(graph, TILE))
-        ),
-    }
-    found: dict[str, dict[int, list[float]]] = {name: {} for name in ways}
-    differences: dict[str, float] = dict.fromkeys(ways, 0.0)
+def open_variants(models: Path, scratch: Path) -> tuple[dict[str, InferenceSession], dict[str, float]]:
+    """Session of each variant, and the seconds to open it."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    exported = models / "bundle" / "doc.onnx"
+    apart = build_masked(models, scratch / "attention-apart")
+    opens: list[Callable[[], InferenceSession]] = [
+        partial(open_session, exported),
+        partial(open_session, exported, exact=True),
+        partial(open_session, exported, disabled=()),
+        partial(open_session, apart),
+        partial(open_session, edit(exported, scratch / "columns.onnx", embed_from_columns)),
+        partial(open_session, models / "passes" / "quantize.onnx"),
+        partial(open_session, edit(exported, scratch / "inside.onnx", pool_logits)),
+        partial(open_session, edit(exported, scratch / "late.onnx", pool_integers)),
+        partial(open_session, edit(exported, scratch / "tiles.onnx", partial(pool_integers, tile=TILE))),
+    ]
+    sessions, opening = {}, {}
+    for name, open_one in zip(VARIANTS, opens, strict=True):
+        started = time.perf_counter()
+        sessions[name] = open_one()
+        opening[name] = time.perf_counter() - started
+    return sessions, opening
 
-    def timed(session: onnxruntime.InferenceSession, length: int) -> Callable[[], float]:
-        def once() -> float:
-            started = time.perf_counter()
-            pooled(session, length)
-            return time.perf_counter() - started
 
-        return once
-
+def measure(models: Path, scratch: Path) -> Result:
+    """Seconds by variant and length, largest differences of a logit from the exported graph, and seconds to open."""
+    sessions, opening = open_variants(models, scratch)
+    found: dict[str, dict[str, Sequence[float]]] = {name: {} for name in VARIANTS}
+    differences = dict.fromkeys(VARIANTS, 0.0)
     for length in LENGTHS:
-        expected = np.maximum(pooled(ways["as exported"][0], length), 0)
-        for name, (session, _) in ways.items():
-            difference = float(np.abs(np.maximum(pooled(session, length), 0) - expected).max())
+        text = random_text(length)
+        expected = np.maximum(pool(sessions[EXPORTED], text), 0)
+        for name, session in sessions.items():
+            difference = float(np.abs(np.maximum(pool(session, text), 0) - expected).max())
             differences[name] = max(differences[name], difference)
-        times = in_turn({name: timed(session, length) for name, (session, _) in ways.items()}, ROUNDS)
-        for name, seconds in times.items():
-            found[name][length] = seconds
-    return found, differences, {name: seconds for name, (_, seconds) in ways.items()}
+        calls = {name: partial(seconds, partial(pool, session, text)) for name, session in sessions.items()}
+        for name, times in in_rounds(calls, ROUNDS).items():
+            found[name][str(length)] = times
+    return found, differences, opening
 
 
-def skippable_tiles(folder: Path, texts: list[str], tile: int = 512) -> float:
-    """The part of the vocabulary's tiles that the Cauchy-Schwarz bound shows to hold no positive logit of a text."""
-    model = onnx.load(folder / "steps" / "optimized.onnx")
-    made = {output: node for node in model.graph.node for output in node.output}
+def report(shape: str, result: Result) -> str:
+    """Medians of one shape in milliseconds, and the speed relative to the exported graph."""
+    found, differences, opening = result
+    rows = []
+    for name in VARIANTS:
+        cells = []
+        for length in map(str, LENGTHS):
+            own = median(found[name][length])
+            cells.append(f"{own * 1e3:.2f} ({median(found[EXPORTED][length]) / own:.2f})")
+        rows.append([name, *cells, f"{differences[name]:.2g}", f"{opening[name] * 1e3:.0f}"])
+    head = [f"{shape}, ms (speed, of the exported graph's)", *(f"{n} tokens" for n in LENGTHS)]
+    return markdown_table([*head, "largest difference of a logit", "ms to open"], rows)
+
+
+def skippable_tiles(models: Path, texts: Sequence[str], tile: int = 512) -> float:
+    """Share of the vocabulary's tiles that the Cauchy-Schwarz bound proves to have no positive logit in a text."""
+    model = onnx.load(models / "passes" / "optimize.onnx")
+    producer = {output: node for node in model.graph.node for output in node.output}
     constants = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
-    add = made["logits"]
+    add = producer["logits"]
     bias = next(constants[value] for value in add.input if value in constants)
-    product = next(made[value] for value in add.input if value in made)
+    product = next(producer[value] for value in add.input if value in producer)
     norms = np.linalg.norm(constants[product.input[1]], axis=0)
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info(product.input[0], TensorProto.FLOAT, None))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    tokenizer = Tokenizer(folder / "bundle" / "tokenizer.json")
+    session = open_session(model.SerializeToString())
+    tokenizer = Tokenizer(models / "bundle" / "tokenizer.json")
     skipped = []
     for text in texts:
-        batch = tokenizer.encode(text, 256)
-        values = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.type_ids}
-        (states,) = session.run(None, {given.name: values[given.name] for given in session.get_inputs()})
-        bounds = np.linalg.norm(states[0], axis=1).max() * norms + bias
-        tiles = [bounds[start : start + tile].max() <= 0 for start in range(0, len(bounds), tile)]
-        skipped.append(np.mean(tiles))
+        (states,) = run(session, tokenizer.encode(text, MAX_LENGTH))
+        bounds = np.linalg.norm(states, axis=1).max() * norms + bias
+        skipped.append(np.mean([bounds[start : start + tile].max() <= 0 for start in range(0, len(bounds), tile)]))
     return float(np.mean(skipped))
 
 
-def print_shape(
-    shape: str,
-    found: Mapping[str, Mapping[int, list[float]]],
-    differences: Mapping[str, float],
-    opening: Mapping[str, float],
-) -> None:
-    """The table of one shape."""
-    rows = []
-    for name, by_length in found.items():
-        cells = []
-        for length, seconds in by_length.items():
-            ratio = median(found["as exported"][length]) / median(seconds)
-            cells.append(f"{median(seconds) * 1e3:.2f} ({ratio:.2f})")
-        rows.append([name, *cells, f"{differences[name]:.2g}", f"{opening[name] * 1e3:.0f}"])
-    head = [f"{shape}, ms (speed, of the exported graph's)", *(f"{n} tokens" for n in LENGTHS)]
-    print(table([*head, "largest difference of a logit", "ms to open"], rows), "\n")
-
-
 def main() -> None:
-    """Measures, keeps and prints."""
-    shared, folder = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
-    make(shared, folder)
-    print(machine(), "\n")
-    for shape in ("bert-base", "tiny-en"):
-        result = measure(folder / f"{shape}-made", folder / f"{shape}-levers")
-        keep(f"levers {shape}", result)
-        print_shape(shape, *result)
-    texts = make_texts(shared, folder)["mixed"]
-    skippable = skippable_tiles(folder / "tiny-en-made", texts)
-    keep("tiles that a lower bound skips", skippable)
-    print(f"Tiles of 512 that the bound |state| × |row| + bias shows to be empty, trained model: {skippable:.1%}")
+    """Measures, saves the results and prints the tables."""
+    arguments = argument_parser(__doc__).parse_args()
+    shared, folder = arguments.shared, arguments.folder
+    prepare(shared, folder, SHAPES)
+    print(f"{machine()}\n")
+    for shape in SHAPES:
+        result = measure(models_of(folder, shape), folder / "levers" / shape)
+        save_result(f"levers {shape}", result, LAB_RESULTS)
+        print(f"{report(shape, result)}\n")
+    skippable = skippable_tiles(models_of(folder, "tiny-en"), read_texts(folder)["mixed"])
+    save_result("tiles that a lower bound skips", skippable, LAB_RESULTS)
+    print(f"Tiles of 512 that the bound |state| × |row| + bias proves to be empty, trained model: {skippable:.1%}")
 
 
 if __name__ == "__main__":

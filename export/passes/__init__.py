@@ -1,1 +1,50 @@
-"""Graph passes, one transformation a file."""
+"""Graph passes, one transformation a file, and the list of them for each target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from spladerunner.export.options import Target
+from spladerunner.export.passes.append_pooling import AppendPooling
+from spladerunner.export.passes.contract import Graph, Pass, Result
+from spladerunner.export.passes.external_data import ExternalData
+from spladerunner.export.passes.float16 import Float16
+from spladerunner.export.passes.fuse_attention import FuseAttention
+from spladerunner.export.passes.optimize import FuseOperators, Optimize
+from spladerunner.export.passes.quantize import QUANTIZATIONS, Quantize
+from spladerunner.export.passes.tie_embedding import TieEmbedding
+
+__all__ = ["QUANTIZATIONS", "WEIGHT_TYPES", "Graph", "Pass", "Result", "passes"]
+
+WEIGHT_TYPES: Mapping[Target, str] = {"cpu": "int8", "cuda": "float16"}
+
+
+def passes(
+    target: Target,
+    *,
+    positions: int,
+    pooling: str = "max",
+    activation: str = "log1p_relu",
+    quantization: str = QUANTIZATIONS[0],
+) -> tuple[Pass, ...]:
+    """Passes from the converted graph to the bundle's graph, in order.
+
+    positions: the most tokens that the model accepts. pooling, activation: names as in a manifest. quantization: one
+    of QUANTIZATIONS.
+
+    Examples:
+        >>> [each.name for each in passes("cpu", positions=512)]
+        ['optimize', 'fuse attention', 'quantize', 'fuse operators', 'tie embedding', 'external data']
+        >>> [each.name for each in passes("cuda", positions=512)]
+        ['optimize', 'append pooling', 'float16']
+    """
+    if target == "cuda":  # a GPU runs padded texts together, which fused attention without a mask cannot
+        return (Optimize(), AppendPooling(pooling, activation), Float16())
+    return (
+        Optimize(),
+        FuseAttention(positions),
+        Quantize(quantization),
+        FuseOperators(),
+        TieEmbedding(),
+        ExternalData(),
+    )

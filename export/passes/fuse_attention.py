@@ -1,14 +1,12 @@
-"""Attention as one operator, without a mask: a text that runs alone has no padding to mask.
-
-Requires a float32 graph. Where its attention is that of BERT, ensures a graph without the input attention_mask that
-gives the same logits for unpadded texts; any other graph is left as it is, as those whose mask does more than hide
-padding (ModernBERT's hides all but a window).
-"""
+"""Attention as one operator, without a mask: a text that runs alone has no padding to mask."""
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -16,26 +14,52 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-_LENGTHS = (2, 3, 17, 60, 512)
-"""Tokens in the texts that both graphs are compared on, as far as the model takes so many.
+from spladerunner.export.passes.contract import Graph, Pass, UnmetError, check_float32, logits, operators
 
-The longest shows a mask that hides all but a window, which shorter texts lie within.
+_LENGTHS = (2, 3, 17, 60, 512)
+"""Tokens in the texts that both graphs are compared on, as far as the model accepts that many.
+
+The longest reveals a mask that hides all but a window, within which shorter texts lie.
 """
 
 _TOLERANCE = 1e-4
-"""The largest difference of logits, in units of the largest logit: that of other sums of the same numbers."""
+"""The largest difference of logits, in units of the largest logit, that another order of summation may cause."""
 
 
-def fuse_attention(graph: Path, fused: Path, vocabulary_size: int, max_length: int) -> bool:
-    """Writes `fused`, and says whether it differs from `graph`. max_length: the most tokens that the model takes."""
-    model = onnx.load(graph)
-    changed = _fuse(model.graph)
-    onnx.save(model, fused)
-    if changed and not _difference(graph, fused, vocabulary_size, max_length) <= _TOLERANCE:  # nor where it is NaN
-        changed = False
-    if not changed:
-        onnx.save(onnx.load(graph), fused)
-    return changed
+@dataclass(frozen=True)
+class FuseAttention(Pass):
+    """Replaces the operators of BERT's attention by MultiHeadAttention, and removes the input attention_mask.
+
+    positions: the most tokens that the model accepts.
+    Requires: a float32 graph from input_ids to logits.
+    Ensures: the same logits for unpadded texts. A graph whose attention differs from BERT's stays unchanged, as does
+    one whose mask hides more than padding (ModernBERT's hides all but a window).
+    """
+
+    name: ClassVar[str] = "fuse attention"
+    positions: int
+
+    def requires(self, model: onnx.ModelProto) -> None:
+        """Checks for logits and float32 weights."""
+        logits(model)
+        check_float32(model)
+
+    def call(self, graph: Graph, target: Path) -> str:
+        """Writes the fused graph, or a copy if it cannot be fused or the logits differ."""
+        if _fuse(graph.model.graph):
+            vocabulary_size = logits(graph.model).type.tensor_type.shape.dim[2].dim_value
+            onnx.save(graph.model, target)
+            if _difference(graph.path, target, vocabulary_size, self.positions) <= _TOLERANCE:  # false for NaN
+                return ""
+        shutil.copyfile(graph.path, target)
+        return "the attention is not BERT's"
+
+    def ensures(self, model: onnx.ModelProto) -> None:
+        """Checks that fused attention comes without a mask."""
+        logits(model)
+        masked = any(value.name == "attention_mask" for value in model.graph.input)
+        if masked and "MultiHeadAttention" in operators(model):
+            raise UnmetError("no mask beside fused attention, but the graph takes attention_mask")
 
 
 def _fuse(graph: onnx.GraphProto) -> bool:
@@ -48,31 +72,31 @@ def _fuse(graph: onnx.GraphProto) -> bool:
     fusions = []
     for softmax in [node for node in graph.node if node.op_type == "Softmax"]:
         try:
-            # (query · key + mask), softmax, · value, with the heads taken apart before and put together after
+            # softmax(query · key + mask) · value, with the heads split before and joined after
             masked = _made(made, softmax.input[0], "Add")
             scores = _made(made, masked.input[0], "MatMul")
             query, key = (
-                _made(made, _made(made, _made(made, side, "Mul").input[0], "Transpose").input[0], "Reshape")
-                for side in scores.input
+                _made(made, _made(made, _made(made, factor, "Mul").input[0], "Transpose").input[0], "Reshape")
+                for factor in scores.input
             )
-            (weighed,) = used[softmax.output[0]]
-            value = _made(made, _made(made, weighed.input[1], "Transpose").input[0], "Reshape")
-            (transposed,) = used[weighed.output[0]]
-            (together,) = used[transposed.output[0]]
+            (weighted,) = used[softmax.output[0]]
+            value = _made(made, _made(made, weighted.input[1], "Transpose").input[0], "Reshape")
+            (transposed,) = used[weighted.output[0]]
+            (joined,) = used[transposed.output[0]]
             heads = _heads(made, constants, query)
         except (LookupError, ValueError):
             return False
         attention = helper.make_node(
             "MultiHeadAttention",
             [query.input[0], key.input[0], value.input[0]],
-            list(together.output),
+            list(joined.output),
             domain="com.microsoft",
             num_heads=heads,
         )
-        fusions.append((together, attention))
-    for together, attention in fusions:
-        at = list(graph.node).index(together)
-        graph.node.remove(together)
+        fusions.append((joined, attention))
+    for joined, attention in fusions:
+        at = list(graph.node).index(joined)
+        graph.node.remove(joined)
         graph.node.insert(at, attention)
     _remove_unused(graph)
     return bool(fusions) and all(given.name != "attention_mask" for given in graph.input)
@@ -81,18 +105,18 @@ def _fuse(graph: onnx.GraphProto) -> bool:
 def _made(made: dict[str, onnx.NodeProto], value: str, operator: str) -> onnx.NodeProto:
     node = made[value]
     if node.op_type != operator:
-        raise ValueError(f"{value} is made by {node.op_type}")
+        raise ValueError(f"{value} is the output of {node.op_type}")
     return node
 
 
 def _heads(made: dict[str, onnx.NodeProto], constants: dict[str, NDArray[np.generic]], query: onnx.NodeProto) -> int:
-    """How many heads the query is reshaped to: the third number of its shape."""
+    """Number of heads: the third number of the shape that the query is reshaped to."""
     parts = _made(made, query.input[1], "Concat").input
     return int(constants[parts[2]].item())
 
 
 def _remove_unused(graph: onnx.GraphProto) -> None:
-    """Removes nodes, constants and inputs that no output depends on, and puts the nodes into the order of their use."""
+    """Removes nodes, constants and inputs that no output depends on, and sorts the nodes by their use."""
     made = {output: node for node in graph.node for output in node.output}
     needed: list[onnx.NodeProto] = []
     seen: set[str] = set()
@@ -116,12 +140,12 @@ def _remove_unused(graph: onnx.GraphProto) -> None:
     graph.node.extend(needed)
 
 
-def _difference(before: Path, after: Path, vocabulary_size: int, max_length: int) -> float:
-    """The largest difference of logits, over texts of tokens at random, in units of the largest logit."""
+def _difference(before: Path, after: Path, vocabulary_size: int, positions: int) -> float:
+    """The largest difference of logits, over texts of random tokens, in units of the largest logit."""
     sessions = [_open(path) for path in (before, after)]
     random = np.random.default_rng(0)
     differences = []
-    for length in sorted({min(length, max_length) for length in _LENGTHS}):
+    for length in sorted({min(length, positions) for length in _LENGTHS}):
         ids = random.integers(0, vocabulary_size, (1, length))
         feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         expected, found = (

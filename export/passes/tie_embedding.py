@@ -1,68 +1,101 @@
-"""The token embedding in int8, in one table with the decoder where the two are tied.
+"""The token embedding in int8, in one matrix with the decoder if the two are tied.
 
-A masked language model whose decoder is tied to its embedding has one table of numbers, and the export writes it
-twice: as float32 rows to look up, and as the int8 matrix of the last product. Stored as int8 rows alone, it serves
-both: a row that is looked up is scaled by the scale of its token, and the product takes the rows transposed, which
-onnxruntime does once, as it opens the graph. An embedding that is not tied becomes an int8 table of its own, with a
-scale for each row.
-
-Requires a graph quantized by quantize.py, its products fused by optimize.py, that looks its embedding up by
-input_ids. Ensures that what is looked up is at most half a step of int8 away from what it was.
+A masked language model whose decoder is tied to its embedding has one matrix, and an exported graph has it twice: as
+float32 rows to look up, and as the int8 matrix of the last product. Stored once, as int8 rows, it serves both: a row
+that is looked up is multiplied by the scale of its token, and the product takes the rows transposed, which onnxruntime
+does once, when it opens the graph. An embedding that is not tied becomes an int8 matrix of its own, with a scale for
+each row.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
-from spladerunner.errors import CheckpointError
+from spladerunner.export.passes.contract import Graph, Pass, UnmetError, operators
+from spladerunner.export.passes.optimize import FUSED_PRODUCTS
 
 _STEPS = 127
 _HALF_A_STEP = 0.501
-"""With room for the rounding of the scale itself."""
+"""Half a step of int8, with room for the rounding of the scale itself."""
 
-_SCALES = {"DynamicQuantizeMatMul": 2, "MatMulIntegerToFloat": 3}
-"""Which input of a product, as onnxruntime fuses them, is the scale of its matrix."""
+_SCALES = dict(zip(FUSED_PRODUCTS, (2, 3), strict=True))
+"""The position among a fused product's inputs of the scale of its matrix."""
 
 
-def quantize_embedding(graph: Path, quantized: Path) -> bool:
-    """Writes `quantized`; says whether the embedding was tied to the decoder, and so shares its table."""
-    model = onnx.load(graph)
-    tied = _quantize(model.graph)
-    onnx.checker.check_model(model)
-    onnx.save(model, quantized)
-    return tied
+@dataclass(frozen=True)
+class TieEmbedding(Pass):
+    """Stores the embedding in int8, shared with the decoder if tied.
+
+    Requires: fused int8 products, and one embedding, looked up by input_ids.
+    Ensures: the embedding is int8; what is looked up differs by at most half a step from before.
+    """
+
+    name: ClassVar[str] = "tie embedding"
+
+    def requires(self, model: onnx.ModelProto) -> None:
+        """Checks for fused int8 products and for one embedding."""
+        if not operators(model) & set(FUSED_PRODUCTS):
+            raise UnmetError(f"fused int8 products, but there is none of {FUSED_PRODUCTS}")
+        lookups, embeddings = _lookups(model.graph), _embeddings(model.graph)
+        if len(lookups) != 1 or len(embeddings) != 1:
+            raise UnmetError(
+                f"one embedding looked up by input_ids, but there are {len(lookups)} lookups of {len(embeddings)}"
+            )
+
+    def call(self, graph: Graph, target: Path) -> str:
+        """Writes the graph with an int8 embedding."""
+        tied = _quantize(graph.model.graph)
+        onnx.save(graph.model, target)
+        return "" if tied else "the embedding is not tied to the decoder: two int8 matrices"
+
+    def ensures(self, model: onnx.ModelProto) -> None:
+        """Checks the embedding's type and the graph's consistency."""
+        found = [constant.data_type for constant in _embeddings(model.graph) if len(constant.dims) == 2]
+        if found != [TensorProto.INT8]:
+            raise UnmetError(f"one int8 embedding, but there are embeddings of types {found}")
+        onnx.checker.check_model(model)
+
+
+def _embeddings(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
+    """The constants that are looked up by input_ids."""
+    constants = {constant.name: constant for constant in graph.initializer}
+    return [constants[node.input[0]] for node in _lookups(graph) if node.input[0] in constants]
+
+
+def _lookups(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    return [node for node in graph.node if node.op_type == "Gather" and node.input[1] == "input_ids"]
 
 
 def _quantize(graph: onnx.GraphProto) -> bool:
+    """Replaces the embedding in place; returns whether it was tied."""
     constants = {constant.name: constant for constant in graph.initializer}
-    lookups = [node for node in graph.node if node.op_type == "Gather" and node.input[1] == "input_ids"]
-    if len(lookups) != 1 or lookups[0].input[0] not in constants:
-        raise CheckpointError(f"The graph looks up {len(lookups)} tables by input_ids, where one is the embedding.")
-    (lookup,) = lookups
+    (lookup,) = _lookups(graph)
     embedding = lookup.output[0]
     rows, scaled = f"{embedding}_rows", f"{embedding}_scales"
-    table = numpy_helper.to_array(constants[lookup.input[0]])
-    int8_table = f"{embedding}_table"
-    decoder = _tied_decoder(graph, constants, table)
+    weights = numpy_helper.to_array(constants[lookup.input[0]])
+    int8_matrix = f"{embedding}_table"
+    decoder = _tied_decoder(graph, constants, weights)
     if decoder:
         matrix, scale = decoder
         int8 = numpy_helper.to_array(constants[matrix]).T
         by_row = len(constants[scale].dims) == 1
         graph.initializer.remove(constants[matrix])
-        graph.node.insert(0, helper.make_node("Transpose", [int8_table], [matrix], perm=[1, 0]))
+        graph.node.insert(0, helper.make_node("Transpose", [int8_matrix], [matrix], perm=[1, 0]))
     else:
-        steps = np.maximum(np.abs(table).max(axis=1), np.finfo(np.float32).tiny) / _STEPS
+        steps = np.maximum(np.abs(weights).max(axis=1), np.finfo(np.float32).tiny) / _STEPS
         scale, by_row = f"{embedding}_steps", True
-        int8 = np.round(table / steps[:, np.newaxis]).astype(np.int8)
+        int8 = np.round(weights / steps[:, np.newaxis]).astype(np.int8)
         graph.initializer.append(numpy_helper.from_array(steps.astype(np.float32), scale))
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(int8), int8_table))
-    nodes = [helper.make_node("Gather", [int8_table, "input_ids"], [rows])]
-    nodes.append(helper.make_node("Cast", [rows], [f"{embedding}_floats"], to=onnx.TensorProto.FLOAT))
+    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(int8), int8_matrix))
+    nodes = [helper.make_node("Gather", [int8_matrix, "input_ids"], [rows])]
+    nodes.append(helper.make_node("Cast", [rows], [f"{embedding}_floats"], to=TensorProto.FLOAT))
     if by_row:
         nodes += [
             helper.make_node("Gather", [scale, "input_ids"], [f"{embedding}_row_scales"]),
@@ -80,15 +113,15 @@ def _quantize(graph: onnx.GraphProto) -> bool:
 
 
 def _tied_decoder(
-    graph: onnx.GraphProto, constants: dict[str, onnx.TensorProto], table: NDArray[np.float32]
+    graph: onnx.GraphProto, constants: dict[str, onnx.TensorProto], weights: NDArray[np.float32]
 ) -> tuple[str, str] | None:
-    """The names of the int8 matrix that is the table transposed, and of its scale."""
+    """Names of the int8 matrix that is the embedding transposed, and of its scale."""
     for node in graph.node:
         matrix = constants.get(node.input[1]) if node.op_type in _SCALES else None
-        if matrix is None or tuple(matrix.dims) != table.shape[::-1]:
+        if matrix is None or tuple(matrix.dims) != weights.shape[::-1]:
             continue
         scale = node.input[_SCALES[node.op_type]]
-        steps = np.broadcast_to(numpy_helper.to_array(constants[scale]), table.shape[:1])[:, np.newaxis]
-        if np.all(np.abs(numpy_helper.to_array(matrix).T * steps - table) <= _HALF_A_STEP * steps):
+        steps = np.broadcast_to(numpy_helper.to_array(constants[scale]), weights.shape[:1])[:, np.newaxis]
+        if np.all(np.abs(numpy_helper.to_array(matrix).T * steps - weights) <= _HALF_A_STEP * steps):
             return matrix.name, scale
     return None

@@ -1,6 +1,11 @@
-"""Files of texts in, files of vectors out.
+"""Files of texts to files of vectors, in order, in constant memory, and resumable.
 
-inputs ─ records ─▶ shard ─▶ Expander.stream ─ formats ─▶ resume: a file that survives being killed
+inputs ─ readers ─▶ lines ─▶ shard ─▶ Expander.stream ─ formats ─▶ resume: the output file, saved in steps
 
-records has the readers, encoding the encoder, and command its command line.
+job has encode(), which connects these; progress shows how far a job is.
 """
+
+from spladerunner.bulk.job import Progress, encode
+from spladerunner.bulk.shard import Shard
+
+__all__ = ["Progress", "Shard", "encode"]

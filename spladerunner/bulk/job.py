@@ -1,4 +1,4 @@
-"""The encoder of files: from the lines of the inputs to lines of vectors, in order, and on from where it was killed."""
+"""encode: files of texts to a file of vectors, in order; it resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -6,32 +6,38 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 
 import tokenizers
 
-from spladerunner.bulk.lines import BadLine, Line, lines_after, read_lines
+from spladerunner import __version__
+from spladerunner.bulk.lines import JobLine, job_lines, remaining_lines
 from spladerunner.bulk.resume import Output, State
 from spladerunner.bulk.shard import Shard
 from spladerunner.errors import InputError, OutputError
 from spladerunner.expander import Expander
-from spladerunner.formats import FORMATS
+from spladerunner.formats import DEFAULT, FORMATS
 from spladerunner.inference.session import ONNXRUNTIME_VERSION
 from spladerunner.model.manifest import RoleName
 from spladerunner.readers.files import Input
-from spladerunner.readers.records import BEIR, Fields, Record
+from spladerunner.readers.records import BEIR, Fields
 
 SAVE_SECONDS = 5.0
-"""How much work a kill can cost, in seconds."""
+"""Seconds between two saves: the most work that is lost when the process is killed."""
 
-WHOLE = Shard()
+PROGRESS_SECONDS = 0.1
+
+ALL = Shard()
 
 
 @dataclass(frozen=True)
-class Done:
-    """How far an encoding is. lines, of `total` if that is known, are documents and bad lines of this part."""
+class Progress:
+    """Progress of a job.
+
+    lines: the lines of the shard that are done: documents, bad lines and blank lines. total: all lines of the shard,
+    or None if the input is a pipe.
+    """
 
     lines: int
     total: int | None
@@ -45,104 +51,126 @@ def encode(
     output: str | PathLike[str],
     *,
     role: RoleName = "doc",
-    format: str = "json",
+    format: str = DEFAULT,
     fields: Fields = BEIR,
-    shard: Shard = WHOLE,
+    shard: Shard = ALL,
     skip_bad: bool = False,
-    progress: Callable[[Done], None] = lambda _: None,
-) -> Done:
-    """Writes a line in the format for each record of the inputs to the file `output`, which must not exist.
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Progress:
+    r"""Encodes each record of the inputs and writes it as a line of `output`, which must not exist.
 
-    Killed at any moment and called again with the same arguments, it goes on where it was, and the file is byte for
-    byte that of an undisturbed run. To do so it reads the inputs again up to there, which also shows whether they
-    are the same still. Bad lines raise an InputError, or go to `output`.bad.jsonl with skip_bad.
+    If the process is killed, the same call resumes the job, and the output is byte for byte that of an uninterrupted
+    one. The inputs are read again from the start, which also detects changes in them.
 
-    progress hears how far it is: at the start, at every save, and at most ten times a second between.
-    Raises InputError, OutputError, and OSError where the disk is full; what was saved is kept.
+    format: a key of formats.FORMATS. fields: the names in JSON Lines and Parquet. shard: the part of the input.
+    skip_bad: bad lines go to `output`.bad.jsonl instead of raising InputError.
+    progress: called at the start, at the end, and at most ten times a second between.
+
+    Raises InputError if a line is bad or a file is damaged, OutputError if the output exists or belongs to another
+    job, and OSError, for example if the disk is full. The work saved before an error is kept.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     corpus, vectors = Path(folder, "corpus.tsv"), Path(folder, "vectors.jsonl")
+    ...     _ = corpus.write_text("d1\tThe Manhattan Project and its atomic bomb\n")
+    ...     progress = encode(Expander(), [Input(str(corpus))], vectors)
+    ...     print(progress.documents, vectors.read_text()[:25])
+    1 {"id": "d1", "vector": {"
     """
     output = Path(output)
     if output.suffix in (".gz", ".zst"):
-        raise OutputError(f"{output} would be compressed, which cannot be resumed. Write it plain, then compress it.")
-    total = _total(inputs)
+        raise OutputError(
+            f"{output} would be compressed, and a compressed file cannot be resumed. Write it uncompressed, then "
+            "compress it.",
+            path=output,
+        )
+    total = _count_lines(inputs)
     if shard.of > 1 and total is None:
-        raise InputError("Standard input and pipes cannot be split into parts: their length is unknown. Give files.")
+        raise InputError("Standard input and pipes cannot be sharded: their length is unknown. Give files.")
     part = shard.lines(total) if total is not None else None
     writer = Output(output, _options(expander, inputs, role, format, fields, shard))
     try:
         if writer.finished:
-            count = max(writer.state["lines"] - (part.start if part is not None else 0), 0)
-            return Done(count, count, writer.state["documents"], count - writer.state["documents"])
-        return _encode(
-            expander, read_lines(inputs, fields, skip_bad, part), writer, role, format, part, skip_bad, progress
-        )
+            return _progress(writer.state, part)
+        lines = job_lines(inputs, fields, skip_bad, part)
+        return _encode(expander, lines, writer, role, format, part, skip_bad, progress)
     finally:
         writer.close()
 
 
 def _encode(
     expander: Expander,
-    lines: Iterator[Line],
+    lines: Iterator[JobLine],
     writer: Output,
     role: RoleName,
     format: str,
     part: range | None,
     skip_bad: bool,
-    progress: Callable[[Done], None],
-) -> Done:
-    state, line_of = writer.state, FORMATS[format]
-    first, total = (part.start, len(part)) if part is not None else (0, None)
-    waiting: deque[Line] = deque()
+    progress: Callable[[Progress], None],
+) -> Progress:
+    state, format_line = writer.state, FORMATS[format]
+    waiting: deque[JobLine] = deque()  # read, but not yet written; records wait for their vectors
+    last: JobLine | None = None
 
     def texts() -> Iterator[str]:
-        for line in lines_after(state["lines"], state["digest"], first, lines):
+        nonlocal last
+        first = part.start if part is not None else 0
+        for line in remaining_lines(lines, first, state["lines"], state["digest"]):
+            last = line
+            if line.line.record is None and not line.line.problem:
+                continue  # blank
             waiting.append(line)
-            write_bad()  # where no vector is awaited before it
-            if isinstance(line.content, Record):
-                yield line.content.text
+            write_bad_lines()
+            if line.line.record is not None:
+                yield line.line.record.text
 
-    def write_bad() -> None:
-        while waiting and isinstance(waiting[0].content, BadLine):
+    def write_bad_lines() -> None:
+        """Writes the bad lines that no vector has to precede."""
+        while waiting and waiting[0].line.problem:
             line = waiting.popleft()
-            assert isinstance(line.content, BadLine)
-            writer.write_bad(line.content.json())
-            writer.reached(line.number, line.digest.hex())
+            writer.write_bad(line.as_bad(line.line.problem))
+            writer.reached(line.count, line.digest.hex())
 
-    def done() -> Done:
-        count: int = max(state["lines"] - first, 0)
-        return Done(count, total, state["documents"], count - state["documents"])
-
-    progress(done())
-    saved = told = time.monotonic()
+    progress(_progress(state, part))
+    saved = shown = time.monotonic()
     try:
         for vector in expander.stream(texts(), role=role):
-            write_bad()
+            write_bad_lines()
             line = waiting.popleft()
-            assert isinstance(line.content, Record)
+            record = line.line.record
+            assert record is not None
             try:
-                writer.write(line_of(line.content.id, vector, expander.vocabulary))
+                writer.write(format_line(record.id, vector, expander.vocabulary))
             except ValueError as error:
-                reason = f"{line.content.id!r} cannot be written as {format}: {error}"
+                problem = f"{record.id!r} cannot be written as {format}: {error}"
                 if not skip_bad:
-                    raise line.error(reason) from error
-                writer.write_bad(line.bad(reason).json())
-            writer.reached(line.number, line.digest.hex())
+                    raise line.error(problem) from error
+                writer.write_bad(line.as_bad(problem))
+            writer.reached(line.count, line.digest.hex())
             now = time.monotonic()
             if now - saved >= SAVE_SECONDS:
                 writer.save()
                 saved = now
-            if now - told >= 0.1:
-                progress(done())
-                told = now
-    except InputError:  # between two lines; a signal may come anywhere, where what is counted is not yet written
+            if now - shown >= PROGRESS_SECONDS:
+                progress(_progress(state, part))
+                shown = now
+    except InputError:  # raised between two lines; a signal may come after a write and before its reached()
         writer.save()
         raise
-    write_bad()
+    write_bad_lines()
+    if last is not None:
+        writer.reached(last.count, last.digest.hex())
     writer.finish()
-    progress(done())
-    return done()
+    progress(_progress(state, part))
+    return _progress(state, part)
 
 
-def _total(inputs: Sequence[Input]) -> int | None:
+def _progress(state: State, part: range | None) -> Progress:
+    first, total = (part.start, len(part)) if part is not None else (0, None)
+    return Progress(max(state["lines"] - first, 0), total, state["documents"], state["bad"])
+
+
+def _count_lines(inputs: Sequence[Input]) -> int | None:
     sizes = [source.size() for source in inputs]
     return None if None in sizes else sum(source.count() for source in inputs)
 
@@ -155,7 +183,7 @@ def _options(
     fields: Fields,
     shard: Shard,
 ) -> State:
-    """What must be the same on resume. skip_bad need not: it changes nothing before the first bad line."""
+    """Options that a resumed job must share. skip_bad may differ: it has no effect before the first bad line."""
     return {
         "model": f"{expander.name} {expander.fingerprint}",
         "role": role,
@@ -163,7 +191,7 @@ def _options(
         "input": [[source.path, source.kind, source.size()] for source in inputs],
         "fields": asdict(fields),
         "shard": str(shard),
-        "spladerunner": version("spladerunner"),
+        "spladerunner": __version__,
         "onnxruntime": ONNXRUNTIME_VERSION,
         "tokenizers": tokenizers.__version__,
     }

@@ -1,4 +1,4 @@
-"""The lines of all inputs, one after another: each understood, or bad, and with what all lines up to it add up to."""
+"""The lines of a job: those of all inputs, numbered, with a digest by which a resumed job recognizes them."""
 
 from __future__ import annotations
 
@@ -7,94 +7,65 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from spladerunner.bulk.duplicates import SeenIds
 from spladerunner.errors import InputError, OutputError
 from spladerunner.readers.files import Input
-from spladerunner.readers.records import Fields, Record, parse
+from spladerunner.readers.lines import InputLine, read_lines
+from spladerunner.readers.records import Fields
 
 
-@dataclass(frozen=True)
-class BadLine:
-    """A line that no vector can be had of, and why. line: its number in its file, from 1."""
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """A line and its position in the job.
 
-    file: str
-    line: int
-    reason: str
-    raw: bytes
-
-    def json(self) -> str:
-        """As it goes into the file of bad lines."""
-        raw = self.raw.decode("utf-8", "backslashreplace")
-        return json.dumps({"file": self.file, "line": self.line, "reason": self.reason, "raw": raw})
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of `file`, there the one numbered `here`.
-
-    number: how many lines of all inputs end with this one. digest: of those lines.
+    count: the lines of all inputs up to this one, included. digest: SHA-256 of this line and the digest before it.
     """
 
-    file: str
-    here: int
-    raw: bytes
-    number: int
+    line: InputLine
+    count: int
     digest: bytes
-    content: Record | BadLine
 
-    def bad(self, reason: str) -> BadLine:
-        """The line as a bad one."""
-        return BadLine(self.file, self.here, reason, self.raw)
+    def error(self, problem: str) -> InputError:
+        """The error that ends a job at this line."""
+        return self.line.error(problem, "Fix the line, or skip bad lines with --skip-bad.")
 
-    def error(self, reason: str) -> InputError:
-        """What stops an encoding at this line."""
-        return _error(self.file, self.here, reason)
+    def as_bad(self, problem: str) -> str:
+        """The line as JSON, for the file of bad lines."""
+        raw = self.line.raw.decode("utf-8", "backslashreplace")
+        return json.dumps({"file": self.line.source.name, "line": self.line.number, "reason": problem, "raw": raw})
 
 
-def read_lines(inputs: Sequence[Input], fields: Fields, skip_bad: bool, part: range | None) -> Iterator[Line]:
-    """All lines from the first of the inputs to the last of the part, each held against the ids before it.
+def job_lines(inputs: Sequence[Input], fields: Fields, skip_bad: bool, part: range | None) -> Iterator[JobLine]:
+    """Reads the lines from the first of the inputs to the last of the part; those before it for their ids.
 
     Raises InputError at a bad line, unless skip_bad.
     """
-    seen, number, digest = SeenIds(), 0, b""
-    for source in inputs:
-        for here, raw in enumerate(source.lines((fields.id, fields.title, fields.text)), start=1):
-            if part is not None and number >= part.stop:
-                return
-            number += 1
-            digest = sha256(digest + raw).digest()
-            content: Record | BadLine
-            try:
-                content = parse(source.kind, raw, number, fields)
-                if not seen.add(content.id):
-                    raise ValueError(f"the id {content.id!r} is seen twice")
-            except ValueError as error:
-                if not skip_bad:
-                    raise _error(source.name, here, str(error)) from error
-                content = BadLine(source.name, here, str(error), raw)
-            yield Line(source.name, here, raw, number, digest, content)
+    digest = b""
+    for count, line in enumerate(read_lines(inputs, fields), start=1):
+        if part is not None and count > part.stop:
+            return
+        digest = sha256(digest + line.raw).digest()
+        job_line = JobLine(line, count, digest)
+        if line.problem and not skip_bad:
+            raise job_line.error(line.problem)
+        yield job_line
 
 
-def lines_after(done: int, digest: str, first: int, lines: Iterator[Line]) -> Iterator[Line]:
-    """The lines from `first` on, without the `done` ones that an earlier run has done.
+def remaining_lines(lines: Iterator[JobLine], first: int, done: int, digest: str) -> Iterator[JobLine]:
+    """Drops the lines before the part, which begins at `first`, and the `done` lines of an interrupted job.
 
-    Raises OutputError where those have another digest now.
+    Raises OutputError if the digest of the done lines has changed.
     """
-    reached = 0
+    count = 0
     for line in lines:
-        reached = line.number
-        if line.number == done and line.digest.hex() != digest:
+        count = line.count
+        if count == done and line.digest.hex() != digest:
             break
-        if line.number > max(done, first):
+        if count > max(done, first):
             yield line
     else:
-        if reached >= done:
+        if count >= done:
             return
     raise OutputError(
-        f"The inputs are not those that were begun with: their first {done} lines differ. Put them back as they were, "
-        "or delete the output's .partial files to start over."
+        f"The inputs have changed: their first {done} lines differ from those that were encoded. Restore them, or "
+        "delete the .partial files of the output to start over."
     )
-
-
-def _error(file: str, here: int, reason: str) -> InputError:
-    return InputError(f"{file}, line {here}: {reason}. Mend it, or go on without such lines: --skip-bad")

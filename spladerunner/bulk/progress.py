@@ -1,4 +1,4 @@
-"""How far an encoding is: a bar on a terminal, a line a minute in a log."""
+"""Progress of a job on standard error: a bar on a terminal, otherwise a line per minute."""
 
 from __future__ import annotations
 
@@ -10,51 +10,51 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from spladerunner.bulk.job import Done
+from spladerunner.bulk.job import Progress
 
 LOG_SECONDS = 60.0
 
 
 @contextmanager
-def shown() -> Iterator[Callable[[Done], None]]:
-    """What encode tells its progress to, by what standard error is."""
+def show_progress() -> Iterator[Callable[[Progress], None]]:
+    """Yields the function that shows progress: a bar if standard error is a terminal, otherwise a log."""
     if not sys.stderr.isatty():
         yield _log()
         return
-    columns, rows = shutil.get_terminal_size()  # tqdm draws nothing where a terminal calls itself empty
-    with tqdm(unit=" documents", mininterval=0, ncols=columns, nrows=rows) as bar:
-        begun = False
+    columns, rows = shutil.get_terminal_size()  # tqdm draws nothing if the terminal reports a size of 0
+    with tqdm(unit=" lines", mininterval=0, ncols=columns, nrows=rows) as bar:
+        started = False
 
-        def show(done: Done) -> None:
-            nonlocal begun
-            if not begun:
-                begun = True
-                bar.reset(done.total)
-                bar.initial = done.lines  # so that the rate counts this run alone
-            bar.n = done.lines
+        def show(progress: Progress) -> None:
+            nonlocal started
+            if not started:
+                started = True
+                bar.reset(progress.total)
+                bar.initial = progress.lines  # the rate counts only this process
+            bar.n = progress.lines
             bar.refresh()
 
         yield show
 
 
-def _log() -> Callable[[Done], None]:
-    started: list[tuple[float, int]] = []
-    told = time.monotonic()
+def _log() -> Callable[[Progress], None]:
+    start: tuple[float, int] | None = None
+    last = time.monotonic()
 
-    def show(done: Done) -> None:
-        nonlocal told
+    def show(progress: Progress) -> None:
+        nonlocal start, last
         now = time.monotonic()
-        if not started:
-            started.append((now, done.lines))
-        if now - told < LOG_SECONDS:
+        if start is None:
+            start = now, progress.lines
+        if now - last < LOG_SECONDS:
             return
-        told = now
-        begun, before = started[0]
-        rate = (done.lines - before) / max(now - begun, 1e-9)
-        line = f"{done.lines:,}" if done.total is None else f"{done.lines:,} of {done.total:,}"
-        line += f" documents, {rate:.1f} a second"
-        if done.total is not None and rate:
-            line += f", {tqdm.format_interval((done.total - done.lines) / rate)} left"
+        last = now
+        start_time, start_lines = start
+        rate = (progress.lines - start_lines) / max(now - start_time, 1e-9)
+        line = f"{progress.lines:,}" if progress.total is None else f"{progress.lines:,} of {progress.total:,}"
+        line += f" lines, {rate:.1f} per second"
+        if progress.total is not None and rate:
+            line += f", {tqdm.format_interval((progress.total - progress.lines) / rate)} left"
         sys.stderr.write(f"spladerunner: {line}\n")
         sys.stderr.flush()
 

@@ -1,8 +1,9 @@
-"""Output: a file that is written in steps which survive a kill or a power cut, and that appears when it is whole.
+"""Output: a file that is written in steps that survive a kill or a power cut, and that appears when it is complete.
 
-While under way, the lines lie in OUT.partial and the bad ones in OUT.bad.jsonl.partial; OUT.partial.json says up to
-which byte of each they count. A step is: the lines to the disk, then a new state to the disk under another name, then
-its rename. So the state never tells of bytes that are not there, and what lies beyond it is cut off on resume.
+Until then, the lines are in OUT.partial and the bad lines in OUT.bad.jsonl.partial; OUT.partial.json is the state: how
+many bytes of each are valid, and which input lines they come from. A save writes and syncs the lines, then a new state
+under another name, then renames it. So the state never counts bytes that are not on the disk; bytes beyond it are cut
+off on resume.
 """
 
 from __future__ import annotations
@@ -16,19 +17,21 @@ from spladerunner.errors import OutputError
 
 State = dict[str, Any]
 
+_START: State = {"lines": 0, "documents": 0, "bad": 0, "digest": "", "bytes": 0, "bad_bytes": 0, "complete": False}
+
 
 class Output:
-    """Lines for OUT and for OUT.bad.jsonl, and how far they are done; resumed where a run with `options` was killed.
+    """Writer of OUT and OUT.bad.jsonl, which resumes an interrupted job that had the same options.
 
-    finished: an earlier run got all done and was killed before it could say so; nothing is left to do.
-    Raises OutputError where OUT is there already, another run writes it, or it was begun with other options.
+    state: what the saved state file holds, and what has been written since.
+    finished: the interrupted job had written everything; only the files were left to rename, which is done now.
+    Raises OutputError if OUT exists, another process is writing it, or the interrupted job had other options.
     """
 
     def __init__(self, path: Path, options: State) -> None:
         self._path, self._bad = path, Path(f"{path}.bad.jsonl")
         self._partial, self._bad_partial = Path(f"{path}.partial"), Path(f"{path}.bad.jsonl.partial")
         self._state_path = Path(f"{path}.partial.json")
-        self._restart = f"Run the command that began it, or delete {self._partial}* to start over."
         self.finished = False
         self._file = self._lock()
         try:
@@ -41,42 +44,34 @@ class Output:
     def _begin(self, options: State) -> None:
         state = self._read_state()
         if state is None and os.fstat(self._file).st_size:
-            raise OutputError(
-                f"{self._partial} is there without {self._state_path}, which says how far it is good. "
-                f"Delete {self._partial} to start over."
+            raise self._error(
+                f"{self._partial} exists without its state file {self._state_path}. Delete {self._partial} to start "
+                "over."
             )
         if state is not None:
             self._compare(state["options"], options)
         if self._path.exists():
             if state is not None and state["complete"] and not os.fstat(self._file).st_size:
                 self.state: State = state
-                self._partial.unlink()  # the lock alone, which is made anew where the file was renamed
+                self._partial.unlink()  # empty: created by _lock after the rename
                 self._state_path.unlink()
                 self.finished = True
                 return
             if not os.fstat(self._file).st_size and state is None:
                 self._partial.unlink()
-            raise OutputError(f"{self._path} exists already. Give another -o, or delete it.")
+            raise self._error(f"{self._path} exists already. Give another -o, or delete it.")
         if self._bad.exists() and not (state and state["complete"]):
-            raise OutputError(f"{self._bad} exists already, of another run. Move or delete it.")
-        self.state = state or {
-            "options": options,
-            "lines": 0,
-            "documents": 0,
-            "digest": "",
-            "bytes": 0,
-            "bad_bytes": 0,
-            "complete": False,
-        }
+            raise self._error(f"{self._bad} exists already, from another job. Move or delete it.")
+        self.state = state or {"options": options, **_START}
         if self.state["complete"] and os.fstat(self._file).st_size == self.state["bytes"]:
             self._rename()
             return
         self._bad_file = os.open(self._bad_partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         for file, name, key in ((self._file, self._partial, "bytes"), (self._bad_file, self._bad_partial, "bad_bytes")):
             if os.fstat(file).st_size < self.state[key]:
-                raise OutputError(
-                    f"{name} is shorter than the {self.state[key]} bytes that {self._state_path} tells "
-                    f"of: it was changed. Delete {self._partial}* to start over."
+                raise self._error(
+                    f"{name} was changed: it is shorter than the {self.state[key]} bytes that {self._state_path} "
+                    f"records. Delete {self._partial}* to start over."
                 )
             os.ftruncate(file, self.state[key])
         self._lines: list[bytes] = []
@@ -84,24 +79,25 @@ class Output:
         self.save()
 
     def write(self, line: str) -> None:
-        """A line of OUT, without its newline."""
+        """Writes a line of OUT, given without its newline."""
         self._lines.append(line.encode() + b"\n")
         self.state["documents"] += 1
         if len(self._lines) >= 1000:
             self._flush()
 
     def write_bad(self, line: str) -> None:
-        """A line of OUT.bad.jsonl, without its newline."""
+        """Writes a line of OUT.bad.jsonl, given without its newline."""
         self._bad_lines.append(line.encode() + b"\n")
+        self.state["bad"] += 1
         if len(self._bad_lines) >= 1000:
             self._flush()
 
     def reached(self, lines: int, digest: str) -> None:
-        """All that was written so far came from this many lines of the input, which have this digest."""
+        """Records that the lines written so far come from the first `lines` lines of the input, with this digest."""
         self.state["lines"], self.state["digest"] = lines, digest
 
     def save(self) -> None:
-        """Makes what was written so far survive. Raises OSError where the disk is full; the last save then holds."""
+        """Saves what was written so far. Raises OSError, for example if the disk is full; the last save stays valid."""
         self._flush()
         assert self._bad_file is not None
         os.fsync(self._file)
@@ -109,50 +105,55 @@ class Output:
         self._write_state(self.state)
 
     def finish(self) -> None:
-        """The output is whole: gives it its name, and the bad lines theirs where there are any."""
+        """Saves, and renames the complete files. OUT.bad.jsonl exists only if there are bad lines."""
         self.state["complete"] = True
         self.save()
         self._rename()
 
     def close(self) -> None:
-        """Lets go of the files. What was not saved will be done again."""
+        """Closes the files without saving; lines that were not saved are encoded again on resume."""
         os.close(self._file)
         if self._bad_file is not None:
             os.close(self._bad_file)
+
+    def _error(self, message: str) -> OutputError:
+        return OutputError(message, path=self._path)
 
     def _lock(self) -> int:
         try:
             import fcntl
         except ModuleNotFoundError as error:
-            raise OutputError("Files are encoded on POSIX systems alone: this one cannot lock a file.") from error
+            raise self._error(
+                "Encoding files needs a POSIX system: this one has no file locks. Use Linux, macOS or WSL."
+            ) from error
         file = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not self._partial.exists() or not os.path.samestat(os.fstat(file), self._partial.stat()):
-                raise BlockingIOError  # the other run renamed it between the two calls
+                raise BlockingIOError  # another process renamed it between the two calls
         except BlockingIOError:
             os.close(file)
-            raise OutputError(f"{self._path} is being written by another run. Wait for it, or stop it.") from None
+            raise self._error(f"{self._path} is being written by another process. Wait for it, or stop it.") from None
         return file
 
     def _read_state(self) -> State | None:
         try:
             state = json.loads(self._state_path.read_bytes())
-            return {
-                key: state[key] for key in ("options", "lines", "documents", "digest", "bytes", "bad_bytes", "complete")
-            }
+            return {key: state[key] for key in ("options", *_START)}
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise OutputError(
-                f"{self._state_path} is damaged: {error}. Delete {self._partial}* to start over."
+            raise self._error(
+                f"{self._state_path} is damaged or from another version of spladerunner: {error!r}. Delete "
+                f"{self._partial}* to start over."
             ) from error
 
-    def _compare(self, begun: State, options: State) -> None:
+    def _compare(self, saved: State, options: State) -> None:
         for key, value in options.items():
-            if begun.get(key) != value:
-                raise OutputError(
-                    f"{self._partial} was begun with another {key}: {begun.get(key)!r}, not {value!r}. {self._restart}"
+            if saved.get(key) != value:
+                raise self._error(
+                    f"{self._partial} belongs to a job with another {key}: {saved.get(key)!r}, not {value!r}. "
+                    f"Repeat the original command, or delete {self._partial}* to start over."
                 )
 
     def _flush(self) -> None:
@@ -175,9 +176,11 @@ class Output:
         self._sync_folder()
 
     def _rename(self) -> None:
-        """Each step may have been done by a run that was killed after it."""
+        """Renames the files. Any of the steps may have been done before the process was killed."""
         if self._path.exists():
-            raise OutputError(f"{self._path} was made by another meanwhile. Move it, and run the same command again.")
+            raise self._error(
+                f"{self._path} was created by another process meanwhile. Move it, and repeat the command."
+            )
         if self._bad_partial.exists():
             if self._bad_partial.stat().st_size:
                 self._bad_partial.replace(self._bad)

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `number`, from 1, of `of` parts, whose lengths differ by one at most.
+    """Shard `number`, from 1, of `of` shards, whose lengths differ by at most one line.
 
-    Parts are counted in lines of all the inputs together, bad ones too, so that every part knows where it begins
-    without hearing of the others. Raises ValueError where there is no such part.
+    Lines of all inputs are counted together, blank and bad ones too, so that a shard's first line is known without
+    parsing. Raises ValueError if the numbers do not fit.
+
+    >>> Shard.parse("3/16").lines(100)
+    range(12, 18)
     """
 
     number: int = 1
@@ -19,13 +22,13 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.of:
-            raise ValueError(f"there is no part {self.number} of {self.of}; parts are counted from 1")
+            raise ValueError(f"there is no shard {self.number} of {self.of}: the first is 1/{max(self.of, 1)}")
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """From "3/16". Raises ValueError."""
+        """Parses "3/16". Raises ValueError."""
         if not re.fullmatch(r"[0-9]{1,9}/[0-9]{1,9}", text):
-            raise ValueError(f"{text!r} is no part such as 3/16")
+            raise ValueError(f"{text!r} is not a shard such as 3/16")
         number, of = text.split("/")
         return cls(int(number), int(of))
 
@@ -33,5 +36,5 @@ class Shard:
         return f"{self.number}/{self.of}"
 
     def lines(self, total: int) -> range:
-        """The part's lines among `total`, counted from 0."""
+        """The shard's lines among `total`, counted from 0."""
         return range(total * (self.number - 1) // self.of, total * self.number // self.of)

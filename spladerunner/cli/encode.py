@@ -1,68 +1,82 @@
-"""spladerunner encode: the command line of bulk encoding."""
+"""The command `spladerunner encode`."""
 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
+from typing import TYPE_CHECKING
 
+from spladerunner.cli.exit_status import exit_on_sigterm
+from spladerunner.cli.options import add_model_options, open_expander
 from spladerunner.model.manifest import ROLES
-from spladerunner.model.registry import EMBEDDED
 
-_TERMINATED = 143
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Registers the command."""
-    encode = commands.add_parser(
+def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the command line."""
+    parser = commands.add_parser(
         "encode",
-        help="files of texts to a file of vectors",
-        description="Killed at any moment and started again with the same command, it goes on where it was. "
-        "Standard input must then give the same lines again, and cannot be split into parts.",
+        help="encode files of texts to a file of vectors",
+        description="Encodes each text of the inputs and writes its vector as a line of OUT. After an interruption, "
+        "the same command resumes; standard input must then give the same lines again.",
     )
-    encode.add_argument(
+    parser.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help=".jsonl, .tsv (id TAB text), .txt or .parquet; also .gz or .zst; or -",
+        help=".jsonl, .tsv (id TAB text), .txt or .parquet; all but .parquet also compressed, as .gz or .zst; "
+        "- is standard input",
     )
-    encode.add_argument("-o", "--output", required=True, metavar="OUT", help="a line a text; must not exist")
-    encode.add_argument("--role", choices=ROLES, default="doc", help="what the texts are; unless given, documents")
-    encode.add_argument("--format", default="json", metavar="FORMAT", help="of a line of OUT; unless given, json")
-    encode.add_argument(
-        "--input-format", default="", choices=("jsonl", "tsv", "text", "parquet"), help="where no suffix tells it"
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file of vectors; must not exist")
+    parser.add_argument(
+        "--role", choices=ROLES, default="doc", help="encode the texts as documents or queries (default: doc)"
+    )
+    parser.add_argument("--format", default="json", metavar="FORMAT", help="the format of a vector (default: json)")
+    parser.add_argument(
+        "--input-format",
+        default="",
+        choices=("jsonl", "tsv", "text", "parquet"),
+        help="the format of the inputs (default: by suffix)",
     )
     for field, name in (("id", "_id"), ("title", "title"), ("text", "text")):
-        encode.add_argument(f"--{field}-field", default=name, metavar="NAME", help=f"unless given, {name}")
-    encode.add_argument(
-        "--shard", default="1/1", metavar="3/16", help="the third of 16 parts, which concatenate to OUT"
+        parser.add_argument(
+            f"--{field}-field",
+            default=name,
+            metavar="NAME",
+            help=f"the name of the {field} in JSON Lines and Parquet (default: {name})",
+        )
+    parser.add_argument(
+        "--shard",
+        default="1/1",
+        metavar="N/OF",
+        help="encode one of several equal parts, such as 3/16; the outputs concatenate to that of all the inputs",
     )
-    encode.add_argument("--skip-bad", action="store_true", help="bad lines go to OUT.bad.jsonl")
-    encode.add_argument(
-        "--model", default=EMBEDDED, metavar="NAME|FOLDER", help=f"unless given, the embedded {EMBEDDED}"
-    )
-    encode.set_defaults(run=_run, parser=encode)
+    parser.add_argument("--skip-bad", action="store_true", help="write bad lines to OUT.bad.jsonl instead of stopping")
+    add_model_options(parser)
+    parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
     from spladerunner.bulk.job import encode
-    from spladerunner.bulk.progress import shown
+    from spladerunner.bulk.progress import show_progress
     from spladerunner.bulk.shard import Shard
-    from spladerunner.expander import Expander
     from spladerunner.formats import FORMATS
-    from spladerunner.readers.files import Input
-    from spladerunner.readers.records import Fields
+    from spladerunner.readers import Fields, Input
 
+    parser: argparse.ArgumentParser = options.parser
     if options.format not in FORMATS:
-        options.parser.error(f"--format {options.format}: known are {', '.join(FORMATS)}")
+        parser.error(f"--format {options.format} is not one of: {', '.join(FORMATS)}")
     try:
         shard = Shard.parse(options.shard)
     except ValueError as error:
-        options.parser.error(f"--shard: {error}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
-    with shown() as progress:
+        parser.error(f"--shard: {error}")
+    expander = open_expander(options)
+    exit_on_sigterm()
+    with show_progress() as progress:
         done = encode(
-            Expander(options.model),
+            expander,
             [Input(path, options.input_format) for path in options.inputs],
             options.output,
             role=options.role,
@@ -72,5 +86,5 @@ def _run(options: argparse.Namespace) -> None:
             skip_bad=options.skip_bad,
             progress=progress,
         )
-    bad = f", {done.bad:,} bad lines in {options.output}.bad.jsonl" if done.bad else ""
-    sys.stderr.write(f"spladerunner: {options.output} is whole: {done.documents:,} documents{bad}\n")
+    bad = f"; {done.bad:,} bad lines are in {options.output}.bad.jsonl" if done.bad else ""
+    print(f"spladerunner: encoded {done.documents:,} texts to {options.output}{bad}", file=sys.stderr)

@@ -1,21 +1,37 @@
-"""Weights and explanations drawn for a terminal."""
+"""Output for a terminal: weights as bars, and aligned tables."""
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from io import TextIOWrapper
 
 from spladerunner.explanation import Explanation
 
 OWN, EXPANSION = "█", "░"
 SHOWN = 20
-"""How many tokens a terminal is shown unless another number is asked for."""
+"""The number of tokens that a terminal shows by default."""
+
+
+def set_up_output(as_json: bool) -> bool:
+    """Sets standard output's encoding, and returns whether to print JSON: if asked for, or if it is not a terminal.
+
+    JSON is UTF-8 in every locale. A terminal gets question marks for characters that it cannot show.
+    """
+    as_json = as_json or not sys.stdout.isatty()
+    if isinstance(sys.stdout, TextIOWrapper):
+        if as_json:
+            sys.stdout.reconfigure(encoding="utf-8")
+        else:
+            sys.stdout.reconfigure(errors="replace")
+    return as_json
 
 
 def bars(weights: Mapping[str, float], own_tokens: Collection[str], width: int, left_out: int = 0) -> str:
-    """A line for each token: its weight as a bar, solid for the text's own words, light for expansions.
+    """Draws a line per token, its weight as a bar: solid for the text's own tokens, light for expansions.
 
-    weights: heaviest first. width: columns of the terminal. left_out: how many tokens follow that are not drawn.
+    weights: heaviest first. width: columns of the terminal. left_out: the number of lighter tokens that are not drawn.
     """
     if not weights:
         return "  (no weights)"
@@ -33,7 +49,7 @@ def bars(weights: Mapping[str, float], own_tokens: Collection[str], width: int, 
 
 
 def shortened(text: str, width: int) -> str:
-    """The text in one line of at most `width` columns, with nothing in it that would command the terminal."""
+    """Shortens the text to one line of at most `width` columns, without control characters."""
     printable = (character if character.isprintable() else " " for character in text[: 4 * width])
     line = " ".join("".join(printable).split())
     if _columns(line) <= width:
@@ -44,7 +60,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def explanation_table(explanation: Explanation) -> str:
-    """The shared tokens with both weights and their product, and the score."""
+    """Formats the shared tokens with both weights and their product, and the score."""
     rows = [
         (match.token, f"{match.query_weight:.2f}", f"{match.document_weight:.2f}", f"{match.product:.2f}")
         for match in explanation.shared
@@ -54,7 +70,7 @@ def explanation_table(explanation: Explanation) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> str:
-    """Aligned columns under their heads; those numbered in `right` end flush."""
+    """Formats rows as aligned columns under their heads; the columns with an index in `right` are aligned right."""
     cells = [tuple(head), *map(tuple, rows)]
     widths = [max(_columns(row[column]) for row in cells) for column in range(len(head))]
     return "\n".join(
@@ -67,7 +83,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[
 
 
 def _columns(text: str) -> int:
-    """How many columns a terminal gives to the text: two for wide characters, none for combining ones."""
+    """Counts terminal columns: two for a wide character, none for a combining one."""
     return sum(
         0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
         for character in text

@@ -1,4 +1,4 @@
-"""How well a model searches a judged collection, beside BM25. Behind the extra `eval`.
+"""Retrieval quality of models on a judged collection, compared with BM25. Needs the extra `eval`.
 
-collection ─▶ systems (encode, search exactly) ─▶ measures ─▶ Evaluation ─▶ table, JSON, TREC runs, report page
+collection ─▶ systems (encode, exact search) ─▶ measures ─▶ Evaluation ─▶ rows ─▶ table, JSON, report; and TREC runs
 """

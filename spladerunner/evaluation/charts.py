@@ -1,213 +1,191 @@
-"""The report's charts: SVG for shapes that stretch, HTML for labels that stay readable at any width."""
+"""Charts of the report by matplotlib, as SVG elements that take the page's font and the colors of its theme."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+import io
+import re
+from collections.abc import Callable, Sequence
 from html import escape
-from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+WIDE, NARROW = 880, 300
+"""Widths in CSS pixels at which a chart is drawn: for a desktop, and for a phone of 360."""
+
 BARS = 40
-"""About how many bars a histogram has."""
+"""The most bars of a histogram."""
 
-MOST_DIFFERENCES = 500
-"""How many queries have a bar: of more, every second is drawn, or every third ..."""
+MOST_QUERIES = 300
+"""The most queries with a bar of their own; of more, as many quantiles."""
 
-_PHONE = 240, 260
-"""A plot's width and height in pixels where it is smallest: what does not collide there does not anywhere."""
+COLORS = {
+    name: f"#0000{number:02x}"
+    for number, name in enumerate(
+        ["ink", "muted", "line", "own", "better", "worse", "bm25", *(f"model{n}" for n in range(6))], start=1
+    )
+}
+"""{CSS variable: the color that stands for it while matplotlib draws}"""
+
+LABEL_OFFSETS = (
+    (0, 8, "center", "bottom"),
+    (0, -8, "center", "top"),
+    (9, 0, "left", "center"),
+    (-9, 0, "right", "center"),
+)
+"""Places of a label beside its point, best first: x, y, horizontal and vertical alignment."""
+
+RC = {
+    "axes.edgecolor": COLORS["line"],
+    "axes.labelcolor": COLORS["muted"],
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "figure.dpi": 72,  # a point is a CSS pixel
+    "font.size": 13,
+    "grid.color": COLORS["line"],
+    "svg.fonttype": "none",
+    "xtick.bottom": False,
+    "xtick.labelcolor": COLORS["muted"],
+    "xtick.major.pad": 7,
+    "ytick.labelcolor": COLORS["muted"],
+    "ytick.left": False,
+}
 
 
 class Point(NamedTuple):
-    """A system in the scatter plot; colour counts the models, and None is BM25.
+    """A system in the chart of quality against size.
 
-    way: how it was pruned, "" for not at all. A line joins what was pruned one way, and ends in what was not.
+    label: beside the point. title: on hover. color: a key of COLORS. line: points of one line, joined in order of size;
+    "" for a point that ends every line of its color.
     """
 
-    name: str
     label: str
-    x: float
-    y: float
-    colour: int | None
-    way: str
+    title: str
+    size: float
+    quality: float
+    color: str
+    line: str = ""
 
 
-class _Box(NamedTuple):
-    left: float
-    bottom: float
-    right: float
-    top: float
+def quality_against_size(points: Sequence[Point], baseline: Point, measure: str) -> list[str]:
+    """Draws quality over index size on a logarithmic scale, in both widths. The baseline gets a dashed level."""
+    shown = [*points, baseline]
+    low, high = min(point.size for point in shown), max(point.size for point in shown)
+    lines = dict.fromkeys((point.color, point.line) for point in points if point.line)
 
-    def overlaps(self, other: _Box) -> bool:
-        return not (
-            self.right <= other.left or other.right <= self.left or self.top <= other.bottom or other.top <= self.bottom
-        )
+    def draw(axes: Axes) -> None:
+        axes.set(xscale="log", xlim=(low / 1.5, high * 1.5), xlabel="index size", ylabel=measure)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 25 else (1,)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(EngFormatter("B", sep="\N{NO-BREAK SPACE}"))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.margins(y=0.15)
+        axes.axhline(baseline.quality, color=COLORS[baseline.color], linestyle=(0, (5, 4)), linewidth=1)
+        for color, line in lines:
+            joined = sorted(
+                (point.size, point.quality) for point in points if point.color == color and point.line in (line, "")
+            )
+            axes.plot(*zip(*joined, strict=True), color=COLORS[color], linestyle=":" if line == "min" else "-")
+        for number, point in enumerate(shown):
+            marker = "D" if point is baseline else "o"
+            axes.plot(point.size, point.quality, marker, color=COLORS[point.color], gid=f"point{number}", zorder=3)
+        _label(axes, shown)
 
+    def titled(found: re.Match[str]) -> str:
+        return f"<g><title>{escape(shown[int(found[1])].title)}</title>"
 
-def scatter(points: Sequence[Point], x_text: Callable[[float], str], y_name: str) -> str:
-    """Points over a logarithmic x-axis. x must be positive."""
-    low, high = min(point.x for point in points) / 1.5, max(point.x for point in points) * 1.6
-    y_ticks = _round_steps(min(point.y for point in points), max(point.y for point in points))
-
-    digits = max(2, -math.floor(math.log10(y_ticks[1] - y_ticks[0])))
-
-    def place(point: Point) -> tuple[float, float]:
-        return (
-            100 * math.log(point.x / low) / math.log(high / low),
-            100 * (point.y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]),
-        )
-
-    lines, dots = [], []
-    for colour, way in dict.fromkeys((point.colour, point.way) for point in points if point.way):
-        row = sorted(place(point) for point in points if point.colour == colour and point.way in (way, ""))
-        lines += [
-            f'<line class="series {way} c{colour}" x1="{a[0]:.2f}" y1="{100 - a[1]:.2f}" x2="{b[0]:.2f}" '
-            f'y2="{100 - b[1]:.2f}"/>'
-            for a, b in pairwise(row)
-        ]
-    level = next((place(point)[1] for point in points if point.colour is None), None)
-    if level is not None:
-        lines.append(f'<line class="level" x1="0" x2="100" y1="{100 - level:.2f}" y2="{100 - level:.2f}"/>')
-    sides = _label_sides([(*place(point), point.label) for point in points])
-    for point, side in zip(points, sides, strict=True):
-        x, y = place(point)
-        says = f"{point.name}: {y_name} {point.y:.3f}, {x_text(point.x)}"
-        kind = "bm25" if point.colour is None else f"c{point.colour}"
-        at = f'style="left:{x:.2f}%;bottom:{y:.2f}%"'
-        dots.append(
-            f'<span class="dot {kind}" {at} tabindex="0" role="img" aria-label="{escape(says)}"></span>'
-            f'<span class="says" aria-hidden="true">{escape(says)}</span>'
-            f'<span class="name {side}" {at} aria-hidden="true">{escape(point.label)}</span>'
-        )
-    grid = "".join(
-        f'<line class="grid" x1="0" x2="100" y1="{y:.2f}" y2="{y:.2f}"/>'
-        for y in (100 - 100 * at / (len(y_ticks) - 1) for at in range(len(y_ticks)))
-    )
-    y_labels = "".join(
-        f'<span style="bottom:{100 * at / (len(y_ticks) - 1):.2f}%">{tick:.{digits}f}</span>'
-        for at, tick in enumerate(y_ticks)
-    )
-    x_labels = "".join(
-        f'<span style="left:{100 * math.log(tick / low) / math.log(high / low):.2f}%">{escape(x_text(tick))}</span>'
-        for tick in _log_steps(low, high)
-    )
-    return (
-        f'<div class="plot"><div class="y">{y_labels}</div><div class="area">{_svg(grid + "".join(lines))}'
-        f'{"".join(dots)}</div><div class="x">{x_labels}</div></div>'
-    )
+    charts = [_svg(f"size {width}", width, height, draw) for width, height in ((WIDE, 380), (NARROW, 300))]
+    return [re.sub(r'<g id="point(\d+)">', titled, chart) for chart in charts]
 
 
-def histogram(counts: NDArray[np.int64], width: float, name: str, unit: str) -> str:
-    """How many values lie in [0, width), [width, 2 width) ..., from 0 to the largest that occurs."""
-    total = int(counts.sum())
-    if not total:
-        return ""
-    counts = counts[: int(np.flatnonzero(counts)[-1]) + 1]
-    merged = next(step for step in _steps() if len(counts) <= BARS * step)
-    bars = np.add.reduceat(counts, np.arange(0, len(counts), merged))
-    tallest = int(bars.max())
-    share = 100 / len(bars)
-    shapes = "".join(
-        f'<rect x="{at * share + share * 0.08:.2f}" y="{100 - 100 * bar / tallest:.2f}" width="{share * 0.84:.2f}" '
-        f'height="{100 * bar / tallest:.2f}"><title>{_number(at * merged * width)} to '
-        f"{_number(((at + 1) * merged - (1 if width == 1 else 0)) * width)}: {bar:,}</title></rect>"
-        for at, bar in enumerate(bars.tolist())
-        if bar
-    )
-    centres = (np.arange(len(counts)) + (0 if width == 1 else 0.5)) * width
-    mean = float(np.dot(centres, counts)) / total
-    median = float(centres[int(np.searchsorted(np.cumsum(counts), total / 2))])
-    summary = f"mean {_number(mean)}, median {_number(median)} {unit}"
-    ends = len(bars) * merged * width
-    labels = "".join(
-        f'<span style="left:{100 * tick / ends:.2f}%">{_number(tick)}</span>'
-        for tick in _round_steps(0, ends)
-        if tick <= ends
-    )
-    return (
-        f'<figure class="histogram"><figcaption><strong>{escape(name)}</strong> {summary}</figcaption>'
-        f'<div class="bars" role="img" aria-label="{escape(name)}: {summary}">{_svg(shapes)}</div>'
-        f'<div class="x" aria-hidden="true">{labels}</div></figure>'
-    )
+def histogram(name: str, counts: NDArray[np.int64], bin_width: float) -> str:
+    """Draws how many values lie in [0, bin_width), [bin_width, 2 bin_width) ..., merged into at most BARS bars."""
+    counts = np.trim_zeros(counts, "b")
+    edges = np.asarray(MaxNLocator(BARS, integer=True, steps=[1, 2, 5, 10]).tick_values(0, len(counts)))
+    heights, _ = np.histogram(np.arange(len(counts)), edges, weights=counts)
+
+    def draw(axes: Axes) -> None:
+        axes.stairs(heights, edges * bin_width, fill=True, color=COLORS["own"])
+        axes.set_xlim(0, edges[-1] * bin_width)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=bin_width == 1))
+        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+
+    return _svg(name, 230, 150, draw)
 
 
-def differences(values: Iterable[float]) -> str:
-    """A bar for each query, sorted: up where the model is better, down where it is worse."""
-    row = sorted(values, reverse=True)
-    row = row[:: math.ceil(len(row) / MOST_DIFFERENCES)]
-    share, largest = 100 / len(row), max(map(abs, row)) or 1.0
-    shapes = "".join(
-        f'<rect class="{"better" if value > 0 else "worse"}" x="{at * share:.3f}" width="{share * 0.9:.3f}" '
-        f'y="{50 - 50 * max(value, 0) / largest:.2f}" height="{50 * abs(value) / largest:.2f}"/>'
-        for at, value in enumerate(row)
-        if value
-    )
-    return _svg(f'<line class="grid" x1="0" x2="100" y1="50" y2="50"/>{shapes}')
+def differences(values: NDArray[np.float64], measure: str) -> list[str]:
+    """Draws a bar for each query, in descending order, in both widths."""
+    bars = np.quantile(values, np.linspace(1, 0, min(len(values), MOST_QUERIES)), method="nearest")
+    edges = np.linspace(0, len(values), len(bars) + 1)
+
+    def draw(axes: Axes) -> None:
+        axes.stairs(np.maximum(bars, 0), edges, fill=True, color=COLORS["better"])
+        axes.stairs(np.minimum(bars, 0), edges, fill=True, color=COLORS["worse"])
+        axes.set(xlim=(0, len(values)), xlabel="queries", ylabel=f"Δ {measure}")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+
+    return [_svg(f"differences {width}", width, height, draw) for width, height in ((WIDE, 220), (NARROW, 200))]
 
 
-def _svg(shapes: str) -> str:
-    return f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">{shapes}</svg>'
+def _svg(name: str, width: int, height: int, draw: Callable[[Axes], None]) -> str:
+    """Draws one chart. The name keeps its ids apart from those of other charts."""
+    file = io.StringIO()
+    with style.context({**RC, "svg.hashsalt": name}, after_reset=True):
+        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+        draw(figure.subplots())
+        nothing: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    return _inline(file.getvalue(), width)
 
 
-def _label_sides(dots: Sequence[tuple[float, float, str]]) -> list[str]:
-    """On which side of its dot each label stands, so that none hides another, as far as four sides allow."""
-    width, height = _PHONE
-    at = [(x / 100 * width, y / 100 * height, 7.5 * len(label)) for x, y, label in dots]
-    taken = [_Box(x - 6, y - 6, x + 6, y + 6) for x, y, _ in at]
-    sides = []
-    for x, y, long in at:
-        boxes = {
-            "above": _Box(x - long / 2, y + 7, x + long / 2, y + 23),
-            "below": _Box(x - long / 2, y - 23, x + long / 2, y - 7),
-            "right": _Box(x + 9, y - 8, x + 9 + long, y + 8),
-            "left": _Box(x - 9 - long, y - 8, x - 9, y + 8),
-        }
-        inside = _Box(0, -8, width, height + 20)
-        fitting = [
-            side
-            for side, box in boxes.items()
-            if box.left >= inside.left
-            and box.right <= inside.right
-            and box.bottom >= inside.bottom
-            and not any(box.overlaps(other) for other in taken)
-        ]
-        sides.append(fitting[0] if fitting else "above")
-        taken.append(boxes[sides[-1]])
-    return sides
+def _inline(svg: str, width: int) -> str:
+    """Turns matplotlib's document into an element of a page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'<svg [^>]*(viewBox="[^"]*")[^>]*>', rf'<svg class="w{width}" \1 aria-hidden="true">', svg, count=1)
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # would hold for the whole page
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # numbered, and so the same in every chart
+    svg = re.sub(r" font-family: [^;]*;", "", svg)
+    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)  # a hundredth of a pixel is enough
+    svg = svg.replace("xlink:href", "href")
+    for name, color in COLORS.items():
+        svg = svg.replace(color, f"var(--{name})")
+    return svg
 
 
-def _round_steps(low: float, high: float) -> list[float]:
-    """From four to eight round numbers in equal steps around both."""
-    span = max(high - low, 1e-3)
-    size = 10 ** math.floor(math.log10(span / 4))
-    step = next(size * factor for factor in (1, 2, 5, 10) if span / (size * factor) <= 5)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(step * at, 10) for at in range(first, max(last, first + 1) + 1)]
+def _label(axes: Axes, points: Sequence[Point]) -> None:
+    """Labels each point where nothing else is; a label without room is left out, as the table names every system.
 
-
-def _log_steps(low: float, high: float) -> list[float]:
-    """Round numbers between both, at most four, where they are few enough decades."""
-    for factors in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,)):
-        steps = [
-            factor * 10**power
-            for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-            for factor in factors
-            if low * 1.05 <= factor * 10**power <= high / 1.05
-        ]
-        if len(steps) <= 4:
-            break
-    return steps
-
-
-def _steps() -> Iterable[int]:
-    size = 1
-    while True:
-        yield from (size, 2 * size, 5 * size)
-        size *= 10
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2g}"
+    adjustText, tried instead, moves labels away from their points where these are many, as on a phone.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # lays out the axes
+    taken = [line.get_window_extent() for line in axes.lines if line.get_gid()]
+    for point in points:
+        for x, y, horizontal, vertical in LABEL_OFFSETS:
+            label = axes.annotate(
+                point.label,
+                (point.size, point.quality),
+                (x, y),
+                textcoords="offset points",
+                horizontalalignment=horizontal,
+                verticalalignment=vertical,
+                color=COLORS["ink"],
+            )
+            box = label.get_window_extent()
+            if not box.count_overlaps(taken) and axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max):
+                taken.append(box)
+                break
+            label.remove()

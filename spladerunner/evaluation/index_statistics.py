@@ -1,4 +1,4 @@
-"""What vectors cost in an inverted index: how many weights, how large, and how often a query touches them."""
+"""The cost of vectors in an inverted index: the number of weights, its size, and the postings that a query reads."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from numpy.typing import NDArray
 from spladerunner.vector import SparseVector
 
 POSTING_BYTES = 4 + 4
-"""A document's number and its weight, uncompressed."""
+"""A document number and a weight, uncompressed."""
 
-BIN = 0.1
+BIN_WIDTH = 0.1
 """The width of a bin of weights."""
 
 
-class Footprint:
-    """Counts over the vectors of a side, documents or queries; the vectors themselves are not kept.
+class IndexStatistics:
+    """Counts over the vectors of all documents or all queries. The vectors themselves are not kept.
 
-    texts: how many. frequency: (V,) int64, how many texts hold each token. lengths: how many texts hold 0, 1, 2 ...
-    weights. weights: how many weights lie in [0, BIN), [BIN, 2 BIN) ...; empty for BM25, which has none of its own.
+    frequency: (V,) int64, the number of texts that hold each token.
+    lengths: int64, the number of texts that hold 0, 1, 2 ... tokens.
+    weights: int64, the number of weights in [0, BIN_WIDTH), [BIN_WIDTH, 2 BIN_WIDTH) ...; empty for BM25.
+
+    >>> statistics = IndexStatistics(vocabulary_size=5)
+    >>> statistics.add([SparseVector([0, 3], [0.5, 1.25]), SparseVector([3], [0.3])])
+    >>> statistics.texts, statistics.postings, statistics.mean_length, statistics.bytes
+    (2, 3, 1.5, 24)
     """
 
     def __init__(self, vocabulary_size: int) -> None:
@@ -30,39 +36,39 @@ class Footprint:
 
     def add(self, vectors: Iterable[SparseVector]) -> None:
         """Counts further vectors."""
-        kept = [*vectors, SparseVector((), ())]
-        indices = np.concatenate([vector.indices for vector in kept])
-        values = np.concatenate([vector.values for vector in kept])
+        added = [*vectors, SparseVector((), ())]
+        indices = np.concatenate([vector.indices for vector in added])
+        values = np.concatenate([vector.values for vector in added])
         self.frequency += np.bincount(indices, minlength=len(self.frequency))
-        self.count_lengths([len(vector) for vector in kept[:-1]])
-        self.weights = _sum(self.weights, np.bincount((np.maximum(values, 0) / BIN).astype(np.int64)))
+        self.add_lengths([len(vector) for vector in added[:-1]])
+        self.weights = _sum(self.weights, np.bincount((np.maximum(values, 0) / BIN_WIDTH).astype(np.int64)))
 
-    def count_lengths(self, lengths: Iterable[int]) -> None:
-        """Counts texts by how many weights they hold."""
+    def add_lengths(self, lengths: Iterable[int]) -> None:
+        """Counts further texts by their number of tokens, without the tokens."""
         self.lengths = _sum(self.lengths, np.bincount(np.array([*lengths], dtype=np.int64)))
 
     @property
     def texts(self) -> int:
-        """How many texts were counted."""
+        """The number of texts."""
         return int(self.lengths.sum())
 
     @property
     def postings(self) -> int:
-        """How many weights they hold, together."""
+        """The number of weights in all texts."""
         return int(self.frequency.sum())
 
     @property
     def mean_length(self) -> float:
-        """Weights a text."""
+        """Weights per text."""
         return self.postings / max(self.texts, 1)
 
     @property
     def bytes(self) -> int:
-        """What the postings take, uncompressed, without the vocabulary."""
+        """The size of the postings, uncompressed, without the vocabulary."""
         return self.postings * POSTING_BYTES
 
 
-def flops(documents: Footprint, queries: Footprint) -> float:
+def flops(documents: IndexStatistics, queries: IndexStatistics) -> float:
     """The sum over the vocabulary of p_document(token) × p_query(token): expected shared tokens of a pair.
 
     "SPLADE: Sparse Lexical and Expansion Model for First Stage Ranking" (Formal et al., SIGIR 2021), section 4.
@@ -71,8 +77,8 @@ def flops(documents: Footprint, queries: Footprint) -> float:
     return float(np.dot(documents.frequency.astype(np.float64), queries.frequency.astype(np.float64)) / pairs)
 
 
-def posting_reads(documents: Footprint, queries: Footprint) -> float:
-    """How many postings a query reads on average, where the lists of its tokens are read whole: FLOPS × documents."""
+def posting_reads(documents: IndexStatistics, queries: IndexStatistics) -> float:
+    """Expected postings that a query reads if it reads the full list of each of its tokens: FLOPS × documents."""
     return flops(documents, queries) * documents.texts
 
 

@@ -1,4 +1,4 @@
-"""How good rankings are, and whether one system's are better than another's by more than chance."""
+"""Measures of rankings by ir_measures, and significance of their differences by scipy."""
 
 from __future__ import annotations
 
@@ -14,48 +14,62 @@ from numpy.typing import NDArray
 from spladerunner.evaluation.search import Ranking
 
 MAIN = "nDCG@10"
-EXPONENTIAL = "nDCG@10, gain 2^grade - 1"
-MOST_EXPONENT = 30
+"""The measure on which systems are compared."""
 
-_MEASURES = {MAIN: nDCG @ 10, "MRR@10": RR @ 10, "recall@100": R @ 100, "recall@1000": R @ 1000}
+MEASURES = {MAIN: nDCG @ 10, "MRR@10": RR @ 10, "recall@100": R @ 100, "recall@1000": R @ 1000}
+
+EXPONENTIAL = "nDCG@10, gain 2^grade - 1"
+"""A further measure where judgments are graded."""
+
+LARGEST_EXPONENT = 30
+
+SIGNIFICANCE_TEST = f"paired t-test over queries, two-sided, on {MAIN}"
 
 Scores = dict[str, NDArray[np.float64]]
-"""{measure: (queries,)}"""
+"""{measure: (queries,)}. Of all measures, higher is better."""
 
 
 def measure(
-    judgements: Mapping[str, Mapping[str, int]], document_ids: Sequence[str], rankings: Sequence[Ranking]
+    judgments: Mapping[str, Mapping[str, int]], document_ids: Sequence[str], rankings: Sequence[Ranking]
 ) -> Scores:
-    """Each query's figure by ir_measures, in the order of the judgements; a query that finds nothing has 0.
+    """Scores each query's ranking. judgments: {query: {document: grade}}; rankings: in the order of judgments.
 
-    nDCG takes the grade as the gain, as trec_eval does. Where judgements are graded, it is given with a gain of
-    2^grade - 1 too (Burges et al., "Learning to rank using gradient descent", ICML 2005). A grade of 1 or more is
-    relevant.
+    nDCG takes the grade as the gain, as trec_eval does. With graded judgments, nDCG with a gain of 2^grade - 1 is added
+    (Burges et al., "Learning to rank using gradient descent", ICML 2005). A grade of 1 or more is relevant. A query
+    that retrieves nothing scores 0.
+
+    >>> ranking = Ranking(np.array([2, 0]), np.array([1.5, 0.5], dtype=np.float32))
+    >>> scores = measure({"q": {"a": 1}}, ["a", "b", "c"], [ranking])
+    >>> scores["MRR@10"].tolist()
+    [0.5]
     """
-    measures = dict(_MEASURES)
-    grades = {grade for row in judgements.values() for grade in row.values() if grade > 0}
-    if 1 < max(grades, default=0) <= MOST_EXPONENT:
+    measures = dict(MEASURES)
+    grades = {grade for row in judgments.values() for grade in row.values() if grade > 0}
+    if 1 < max(grades, default=0) <= LARGEST_EXPONENT:
         measures[EXPONENTIAL] = nDCG(gains={grade: 2**grade - 1 for grade in grades}) @ 10
-    # Ties are settled in the rankings already, and every tool shall see the same order.
+    # Scores by rank: ties are broken in the rankings already, and every tool must see the same order.
     run = {
-        query: {document_ids[at]: float(len(found.documents) - rank) for rank, at in enumerate(found.documents)}
-        for query, found in zip(judgements, rankings, strict=True)
+        query: {document_ids[at]: float(len(ranking.documents) - rank) for rank, at in enumerate(ranking.documents)}
+        for query, ranking in zip(judgments, rankings, strict=True)
     }
-    # trec_eval writes outside its memory where all grades of a query are -2 or less; to these measures 0 is the same.
-    judged = {query: {document: max(grade, 0) for document, grade in row.items()} for query, row in judgements.items()}
-    position = {query: at for at, query in enumerate(judgements)}
-    scores = {name: np.zeros(len(judgements)) for name in measures}
+    # trec_eval writes outside its memory if all grades of a query are -2 or less; to these measures 0 is the same.
+    non_negative = {
+        query: {document: max(grade, 0) for document, grade in row.items()} for query, row in judgments.items()
+    }
+    position = {query: at for at, query in enumerate(judgments)}
+    scores = {name: np.zeros(len(judgments)) for name in measures}
     for name, alone in measures.items():  # together, ir_measures may give one nDCG the gains of the other
-        for figure in ir_measures.iter_calc([alone], judged, run):
-            scores[name][position[figure.query_id]] = figure.value
+        for metric in ir_measures.iter_calc([alone], non_negative, run):
+            scores[name][position[metric.query_id]] = metric.value
     return scores
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One system's figures against another's, query by query.
+    """One system's scores against another's over the same queries.
 
-    difference: of the means. p: two-sided, by the paired t-test; None where it cannot be told, as for one query.
+    difference: of the means. p: of the paired t-test, two-sided; None if it is not defined, as for one query.
+    better, worse, equal: numbers of queries.
     """
 
     difference: float
@@ -65,18 +79,21 @@ class Comparison:
     equal: int
 
 
-def compare(scores: NDArray[np.float64], against: NDArray[np.float64]) -> Comparison:
+def compare(scores: NDArray[np.float64], baseline: NDArray[np.float64]) -> Comparison:
     """Compares means by Student's paired t-test over queries.
 
-    It and the randomisation test agree: Smucker, Allan and Carterette, "A comparison of statistical significance tests
-    for information retrieval evaluation", CIKM 2007.
+    It agrees with the randomisation test: Smucker, Allan and Carterette, "A comparison of statistical significance
+    tests for information retrieval evaluation", CIKM 2007.
+
+    >>> compare(np.array([0.5, 1.0, 0.2]), np.array([0.5, 0.5, 0.1])).better
+    2
     """
-    differences = scores - against
+    differences = scores - baseline
     if not differences.any():
         p = 1.0
     elif len(differences) < 2 or np.ptp(differences) == 0:
         p = None
     else:
-        p = float(scipy.stats.ttest_rel(scores, against).pvalue)
+        p = float(scipy.stats.ttest_rel(scores, baseline).pvalue)
     better, worse = int((differences > 0).sum()), int((differences < 0).sum())
     return Comparison(float(differences.mean()), p, better, worse, len(differences) - better - worse)

@@ -1,4 +1,4 @@
-"""Why a model answers a query better or worse than BM25: two documents, and the tokens that told them apart."""
+"""Query by query: the documents and tokens by which a model does better or worse than BM25."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spladerunner.evaluation.bm25 import words
+from spladerunner.evaluation.bm25 import stem
 from spladerunner.evaluation.measures import MAIN
 from spladerunner.evaluation.results import Evaluation
 from spladerunner.evaluation.search import Ranking
 from spladerunner.expander import Expander
 
-MOST = 100
-"""How many queries are shown that the model answers better, and how many that it answers worse."""
+LIMIT = 100
+"""Analyzed queries on which the model is better, and on which it is worse."""
 
 TOKENS = 8
-"""How many tokens are shown of each system."""
+"""Tokens listed for each system."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A document with its rank by the model and by BM25, from 1; None where it is not among what is found."""
+class RankedDocument:
+    """A document with its ranks by the model and by BM25, from 1; None if it is not in the ranking."""
 
     identifier: str
     text: str
@@ -31,120 +31,125 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Token:
-    """What a token adds to the score of the relevant document and to that of its rival.
+class Contribution:
+    """A token's share of the scores of a relevant and a nonrelevant document.
 
-    said: whether the query itself says the token.
+    in_query: the token is one of the query's own, not an expansion.
     """
 
     token: str
     relevant: float
-    rival: float
-    said: bool
+    nonrelevant: float
+    in_query: bool
 
     @property
     def margin(self) -> float:
-        """How far the token lifts the relevant document above the other."""
-        return self.relevant - self.rival
+        """The relevant document's share minus the other's."""
+        return self.relevant - self.nonrelevant
 
 
 @dataclass(frozen=True)
-class Decision:
-    """A query that the two systems answer unequally well.
+class QueryAnalysis:
+    """A query on which the model and BM25 differ in nDCG@10.
 
-    relevant: the relevant document that the better system ranks best. rival: what the worse system ranks best though
-    it is not relevant; None where it finds no such document.
+    relevant: the relevant document that the better system ranks highest.
+    nonrelevant: the nonrelevant document that the worse system ranks highest; None if it retrieves none.
+    model_tokens, bm25_tokens: by the size of their margin, largest first.
     """
 
     identifier: str
     query: str
     model_score: float
     bm25_score: float
-    relevant: Judged
-    rival: Judged | None
-    model_tokens: Sequence[Token]
-    bm25_tokens: Sequence[Token]
+    relevant: RankedDocument
+    nonrelevant: RankedDocument | None
+    model_tokens: Sequence[Contribution]
+    bm25_tokens: Sequence[Contribution]
 
     @property
     def difference(self) -> float:
-        """nDCG@10 of the model less that of BM25."""
+        """The model's nDCG@10 minus BM25's."""
         return self.model_score - self.bm25_score
 
 
-def decisions(evaluation: Evaluation, expander: Expander, most: int = MOST) -> list[Decision]:
-    """The largest wins of the first system, and its largest losses, as many of either as `most`; wins come first.
+def analyze_queries(evaluation: Evaluation, expander: Expander, limit: int = LIMIT) -> list[QueryAnalysis]:
+    """Analyzes the queries on which the first system differs most from BM25, largest wins first, largest losses last.
 
-    expander: of that system's model. It encodes the documents that are shown once more.
+    expander: the first system's model; it encodes the analyzed documents once more. limit: number of wins, and of
+    losses.
     """
-    system, collection = evaluation.systems[0], evaluation.collection
-    model_scores, bm25_scores = system.scores[MAIN], evaluation.bm25.scores[MAIN]
-    differences = model_scores - bm25_scores
-    order = np.argsort(-differences, kind="stable")
-    wins = [at for at in order if differences[at] > 0][:most]
-    losses = [at for at in order if differences[at] < 0]
-    losses = losses[max(len(losses) - most, 0) :]
+    system, bm25, collection = evaluation.model_systems[0], evaluation.bm25, evaluation.collection
+    differences = system.scores[MAIN] - bm25.scores[MAIN]
     queries, ids = list(collection.queries), list(collection.documents)
     chosen: list[tuple[int, int, int | None]] = []
-    for at in (*wins, *losses):
-        relevant = {document for document, grade in collection.judgements[queries[at]].items() if grade > 0}
-        both = system.rankings[at], evaluation.bm25.rankings[at]
-        better, worse = both if differences[at] > 0 else both[::-1]
+    for at in _largest(differences, limit):
+        relevant = {document for document, grade in collection.judgments[queries[at]].items() if grade > 0}
+        rankings = system.rankings[at], bm25.rankings[at]
+        better, worse = rankings if differences[at] > 0 else rankings[::-1]
         first = next(document for document in better.documents.tolist() if ids[document] in relevant)
-        rival = next((document for document in worse.documents.tolist() if ids[document] not in relevant), None)
-        chosen.append((at, first, rival))
+        other = next((document for document in worse.documents.tolist() if ids[document] not in relevant), None)
+        chosen.append((at, first, other))
 
-    shown = sorted({document for _, first, rival in chosen for document in (first, rival) if document is not None})
-    vectors = expander.encode([collection.documents[ids[document]] for document in shown])
+    documents = sorted({document for _, *pair in chosen for document in pair if document is not None})
+    vectors = expander.encode([collection.documents[ids[document]] for document in documents])
     weights = {
         document: expander.vocabulary.weights(system.pruning(vector))
-        for document, vector in zip(shown, vectors, strict=True)
+        for document, vector in zip(documents, vectors, strict=True)
     }
+
+    def ranked(document: int, query: int) -> RankedDocument:
+        return RankedDocument(
+            ids[document],
+            collection.documents[ids[document]],
+            _rank(system.rankings[query], document),
+            _rank(bm25.rankings[query], document),
+        )
+
     texts = [collection.queries[queries[at]] for at, _, _ in chosen]
-    found = []
-    for (at, first, rival), text, query, stems in zip(
-        chosen, texts, expander.expand_query(texts), words(texts), strict=True
+    analyses = []
+    for (at, first, other), text, query_weights, stems in zip(
+        chosen, texts, expander.expand_query(texts), stem(texts), strict=True
     ):
-        own = expander.own_tokens(text, role="query")
-        model = [_products(query, weights[document]) if document is not None else {} for document in (first, rival)]
-        bm25 = [
-            evaluation.bm25_index.contributions(stems, document) if document is not None else {}
-            for document in (first, rival)
+        products = [_products(query_weights, weights[document]) for document in (first, other) if document is not None]
+        shares = [
+            evaluation.bm25_index.contributions(stems, document) for document in (first, other) if document is not None
         ]
-
-        def judged(document: int, at: int = at) -> Judged:
-            return Judged(
-                ids[document],
-                collection.documents[ids[document]],
-                _rank(system.rankings[at], document),
-                _rank(evaluation.bm25.rankings[at], document),
-            )
-
-        found.append(
-            Decision(
+        analyses.append(
+            QueryAnalysis(
                 queries[at],
                 text,
-                float(model_scores[at]),
-                float(bm25_scores[at]),
-                judged(first),
-                None if rival is None else judged(rival),
-                _deciding(model[0], model[1], own),
-                _deciding(bm25[0], bm25[1], frozenset(stems)),
+                float(system.scores[MAIN][at]),
+                float(bm25.scores[MAIN][at]),
+                ranked(first, at),
+                None if other is None else ranked(other, at),
+                _largest_margins(*products, own=expander.own_tokens(text, role="query")),
+                _largest_margins(*shares, own=frozenset(stems)),
             )
         )
-    return found
+    return analyses
+
+
+def _largest(differences: np.ndarray[tuple[int, ...], np.dtype[np.float64]], limit: int) -> list[int]:
+    """Positions of the largest differences above 0, then of the largest below 0, in descending order."""
+    order = np.argsort(-differences, kind="stable").tolist()
+    wins = [at for at in order if differences[at] > 0][:limit]
+    losses = [at for at in order if differences[at] < 0]
+    return [*wins, *losses[max(len(losses) - limit, 0) :]]
 
 
 def _products(query: Mapping[str, float], document: Mapping[str, float]) -> dict[str, float]:
     return {token: weight * document[token] for token, weight in query.items() if token in document}
 
 
-def _deciding(relevant: Mapping[str, float], rival: Mapping[str, float], own: frozenset[str]) -> list[Token]:
-    """The tokens whose contributions differ most."""
-    tokens = [
-        Token(token, relevant.get(token, 0.0), rival.get(token, 0.0), token in own)
-        for token in dict.fromkeys([*relevant, *rival])
+def _largest_margins(
+    relevant: Mapping[str, float], nonrelevant: Mapping[str, float] | None = None, *, own: frozenset[str]
+) -> list[Contribution]:
+    nonrelevant = nonrelevant or {}
+    contributions = [
+        Contribution(token, relevant.get(token, 0.0), nonrelevant.get(token, 0.0), token in own)
+        for token in dict.fromkeys([*relevant, *nonrelevant])
     ]
-    return sorted(tokens, key=lambda token: -abs(token.margin))[:TOKENS]
+    return sorted(contributions, key=lambda contribution: -abs(contribution.margin))[:TOKENS]
 
 
 def _rank(ranking: Ranking, document: int) -> int | None:

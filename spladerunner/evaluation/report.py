@@ -1,158 +1,119 @@
-"""The report: one page that needs nothing beside it, no network and no server."""
+"""The report: a self-contained HTML page that needs no network and no server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from importlib.resources import files
+from typing import NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
 
 from spladerunner.evaluation import charts
-from spladerunner.evaluation.index_statistics import BIN, posting_reads
+from spladerunner.evaluation.index_statistics import BIN_WIDTH
 from spladerunner.evaluation.measures import MAIN
-from spladerunner.evaluation.query_analysis import decisions
-from spladerunner.evaluation.report_queries import queries_section, signed
-from spladerunner.evaluation.results import Evaluation, megabytes, probability
+from spladerunner.evaluation.query_analysis import analyze_queries
+from spladerunner.evaluation.results import Evaluation
+from spladerunner.evaluation.rows import megabytes
 from spladerunner.evaluation.systems import UNPRUNED, System
 from spladerunner.expander import Expander
-from spladerunner.markup import escaped
+from spladerunner.templating import render
 
-COLOURS = 6
+MODEL_COLORS = [name for name in charts.COLORS if name.startswith("model")]
+"""Further models take them again from the start."""
+
+TILES = (MAIN, "MRR@10", "recall@1000", "index_bytes", "posting_reads_per_query")
+"""Rows shown large at the top of the page."""
+
+SNIPPET = 320
+"""Characters shown of a query or a document."""
+
+
+class Histogram(NamedTuple):
+    """A histogram with its title, mean and median."""
+
+    name: str
+    mean: float
+    median: float
+    svg: Markup
 
 
 def page(evaluation: Evaluation, expander: Expander) -> str:
-    """The page. expander: of the first system's model, whose wins and losses are shown query by query."""
-    resources = files(__package__)
-    style, script = ((resources / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    collection = evaluation.collection
-    heading = f"{collection.name}, {collection.split}"
-    warnings = "".join(f"<li>{escaped(str(warning))}</li>" for warning in evaluation.warnings)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="data:,">'
-        f"<title>{escaped(heading)}: retrieval quality</title>\n<style>\n{style}</style></head>\n<body><main>\n"
-        f"<header><h1>{escaped(heading)}</h1><p class=quiet>{escaped(evaluation.size())}</p>"
-        f"<p class=lead>{escaped(evaluation.systems[0].name)} beside BM25</p></header>\n"
-        f"{_tiles(evaluation)}\n"
-        + (
-            f'<section class="warnings"><h2>To be known of these figures</h2><ul>{warnings}</ul></section>'
-            * bool(warnings)
-        )
-        + f"\n{_systems(evaluation)}\n{_sizes(evaluation)}\n{_distributions(evaluation)}\n"
-        f"{queries_section(evaluation, decisions(evaluation, expander))}\n"
-        f"<footer>{''.join(f'<p>{escaped(note)}</p>' for note in evaluation.notes())}</footer>"
-        f"</main>\n<script>\n{script}</script></body></html>\n"
+    """Renders the page. expander: the first system's model, whose wins and losses are shown query by query."""
+    system = evaluation.model_systems[0]
+    rows = evaluation.rows()
+    by_key = {row.key: row for group in rows.values() for row in group}
+    scores = system.scores[MAIN] - evaluation.bm25.scores[MAIN]
+    colors = _colors(evaluation)
+    return render(
+        __package__,
+        "report.html",
+        evaluation=evaluation,
+        system=system,
+        against=evaluation.against_bm25(system),
+        measure=MAIN,
+        rows=rows,
+        p=by_key["p"].cells[0],
+        tiles=[by_key[key] for key in TILES],
+        models=colors,
+        quality_against_size=[Markup(svg) for svg in _quality_against_size(evaluation, colors)],
+        distributions={
+            unpruned.model: _histograms(unpruned)
+            for unpruned in evaluation.model_systems
+            if unpruned.pruning == UNPRUNED
+        },
+        differences=[Markup(svg) for svg in charts.differences(scores, MAIN)],
+        analyses=analyze_queries(evaluation, expander),
+        snippet=SNIPPET,
     )
 
 
-def _tiles(evaluation: Evaluation) -> str:
-    """The first system's figures beside BM25's."""
-    system, bm25 = evaluation.systems[0], evaluation.bm25
-    against = evaluation.against_bm25(system)
-    p = probability(against.p)
-    p = f"p {p}" if against.p is None or p.startswith("<") else f"p = {p}"
-    tiles = [
-        (MAIN, f"{system.mean(MAIN):.3f}", f"{signed(against.difference)} against BM25’s {bm25.mean(MAIN):.3f} ({p})"),
-        ("MRR@10", f"{system.mean('MRR@10'):.3f}", f"BM25 {bm25.mean('MRR@10'):.3f}"),
-        ("recall@1000", f"{system.mean('recall@1000'):.3f}", f"BM25 {bm25.mean('recall@1000'):.3f}"),
-        ("index", megabytes(system.documents.bytes), f"BM25 {megabytes(bm25.documents.bytes)}"),
-        (
-            "posting reads a query",
-            f"{posting_reads(system.documents, system.queries):,.0f}",
-            f"BM25 {posting_reads(bm25.documents, bm25.queries):,.0f}",
-        ),
-    ]
-    drawn = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><dd>{beside}</dd></div>" for name, value, beside in tiles)
-    return f'<dl class="tiles">{drawn}</dl>'
+def _colors(evaluation: Evaluation) -> dict[str, str]:
+    """The color of each model, {name: key of COLORS}."""
+    models = dict.fromkeys(system.model for system in evaluation.model_systems if system.model is not None)
+    return {model: MODEL_COLORS[at % len(MODEL_COLORS)] for at, model in enumerate(models)}
 
 
-def _systems(evaluation: Evaluation) -> str:
-    systems = [*evaluation.systems, evaluation.bm25]
-    compared = [evaluation.against_bm25(system) for system in evaluation.systems]
-    rows = []
-    for name in evaluation.bm25.scores:
-        means = [system.mean(name) for system in systems]
-        cells = "".join(
-            f"<td{' class=best' if round(mean, 3) == round(max(means), 3) else ''}>{mean:.3f}</td>" for mean in means
-        )
-        rows.append(f"<tr><th scope=row>{escaped(name)}</th>{cells}</tr>")
-    rows += [
-        _row(f"{MAIN} against BM25", [*(signed(row.difference) for row in compared), ""], group=True),
-        _row("p", [*(probability(row.p) for row in compared), ""]),
-        _row("queries better : worse", [*(f"{row.better:,} : {row.worse:,}" for row in compared), ""]),
-        _row("weights a document", (f"{system.documents.mean_length:.1f}" for system in systems), group=True),
-        _row("weights a query", (f"{system.queries.mean_length:.1f}" for system in systems)),
-        _row("postings", (f"{system.documents.postings:,}" for system in systems)),
-        _row("index", (megabytes(system.documents.bytes) for system in systems)),
-        _row(
-            "posting reads a query", (f"{posting_reads(system.documents, system.queries):,.0f}" for system in systems)
-        ),
-        _row("documents a second", (f"{system.documents_per_second:,.0f}" for system in systems)),
-        _row("queries a second", (f"{system.queries_per_second:,.0f}" for system in systems)),
-        _row("exact search, ms a query", (f"{system.search_milliseconds:.2f}" for system in systems)),
-    ]
-    head = "".join(
-        f"<th scope=col>{escaped(system.model or system.name)}<br>{escaped(str(system.pruning))}</th>"
-        for system in systems
-    )
-    return (
-        "<section><h2>Systems</h2><p class=note>The best of each measure is bold. An index is counted as 8 bytes a "
-        "posting, uncompressed.</p>"
-        '<div class="scroll" tabindex="0" role="region" aria-label="Systems"><table class="systems">'
-        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
-    )
+def _quality_against_size(evaluation: Evaluation, colors: dict[str, str]) -> list[str]:
+    """The chart in both widths; nothing if an index is empty, as the scale is logarithmic."""
 
-
-def _row(name: str, cells: Iterable[str], *, group: bool = False) -> str:
-    drawn = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f"<tr{' class=group' if group else ''}><th scope=row>{name}</th>{drawn}</tr>"
-
-
-def _sizes(evaluation: Evaluation) -> str:
-    models = list(dict.fromkeys(system.model for system in evaluation.systems))
-    points = [
-        charts.Point(
-            system.name,
-            _short(system),
+    def point(system: System) -> charts.Point:
+        pruning = system.pruning
+        if system.model is None:
+            label = system.name
+        elif pruning == UNPRUNED:
+            label = "all"
+        else:
+            label = str(pruning.top) if pruning.min_weight is None else f"≥ {pruning.min_weight:g}"
+        return charts.Point(
+            label,
+            f"{system.name}: {MAIN} {system.mean(MAIN):.3f}, {megabytes(system.documents.bytes)}",
             system.documents.bytes,
             system.mean(MAIN),
-            None if system.model is None else models.index(system.model) % COLOURS,
-            str(system.pruning).partition(" ")[0],
+            "bm25" if system.model is None else colors[system.model],
+            str(pruning).partition(" ")[0],
         )
-        for system in (*evaluation.systems, evaluation.bm25)
-        if system.documents.bytes
-    ]
-    if not points:
-        return ""
-    legend = "".join(f'<li class="c{at % COLOURS}">{escaped(str(model))}</li>' for at, model in enumerate(models))
-    return (
-        "<section><h2>Quality against index size</h2><p class=note>Each point is the collection indexed with every "
-        "document’s weights (all), its heaviest (a number), or those of at least a weight (≥). The dashed line is "
-        "BM25’s quality.</p>"
-        f'<ul class="legend">{legend}<li class="bm25">BM25</li></ul>{charts.scatter(points, megabytes, MAIN)}'
-        f'<p class="quiet axis">index size; upwards {MAIN}</p></section>'
+
+    points = [point(system) for system in evaluation.model_systems if system.documents.bytes]
+    if not points or not evaluation.bm25.documents.bytes:
+        return []
+    return charts.quality_against_size(points, point(evaluation.bm25), MAIN)
+
+
+def _histograms(system: System) -> list[Histogram]:
+    drawn = (
+        ("Weights per document", system.documents.lengths, 1.0),
+        ("Weights per query", system.queries.lengths, 1.0),
+        ("Document weights", system.documents.weights, BIN_WIDTH),
+        ("Query weights", system.queries.weights, BIN_WIDTH),
     )
+    return [_histogram(f"{name}, {system.name}", name, counts, width) for name, counts, width in drawn if counts.any()]
 
 
-def _short(system: System) -> str:
-    if system.model is None:
-        return "BM25"
-    pruning = system.pruning
-    if pruning == UNPRUNED:
-        return "all"
-    return f"{pruning.top}" if pruning.min_weight is None else f"≥{pruning.min_weight:g}"
-
-
-def _distributions(evaluation: Evaluation) -> str:
-    whole = {system.model: system for system in evaluation.systems if system.pruning == UNPRUNED}
-    drawn = ""
-    for model, system in whole.items():
-        title = f"<h3>{escaped(str(model))}</h3>" if len(whole) > 1 else ""
-        drawn += (
-            f'{title}<div class="histograms">'
-            + charts.histogram(system.documents.lengths, 1, "Weights a document", "")
-            + charts.histogram(system.queries.lengths, 1, "Weights a query", "")
-            + charts.histogram(system.documents.weights, BIN, "A document’s weight", "")
-            + charts.histogram(system.queries.weights, BIN, "A query’s weight", "")
-            + "</div>"
-        )
-    return f"<section><h2>Weights and lengths</h2>{drawn}</section>"
+def _histogram(salt: str, name: str, counts: NDArray[np.int64], bin_width: float) -> Histogram:
+    centers = (np.arange(len(counts)) + (0 if bin_width == 1 else 0.5)) * bin_width
+    return Histogram(
+        name,
+        float(np.average(centers, weights=counts)),
+        float(centers[np.searchsorted(np.cumsum(counts), counts.sum() / 2)]),
+        Markup(charts.histogram(salt, counts, bin_width)),
+    )

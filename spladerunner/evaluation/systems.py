@@ -1,4 +1,4 @@
-"""What is evaluated: a model, the same model with its documents pruned, or BM25."""
+"""Systems under evaluation: a model, a model with pruned documents, or BM25."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from spladerunner.evaluation.bm25 import BM25, words
+from spladerunner.evaluation.bm25 import BM25, stem
 from spladerunner.evaluation.collection import Collection
-from spladerunner.evaluation.index_statistics import Footprint
+from spladerunner.evaluation.index_statistics import IndexStatistics
 from spladerunner.evaluation.measures import Scores, measure
 from spladerunner.evaluation.search import BLOCK, ExactSearch, Ranking
 from spladerunner.expander import Expander
 from spladerunner.vector import SparseVector
 
 Progress = Callable[[str], None]
+"""Takes a line that says what runs now."""
 
 BASELINE = "BM25"
 
@@ -24,7 +25,13 @@ _SECONDS_BETWEEN_REPORTS = 60
 
 @dataclass(frozen=True)
 class Pruning:
-    """Which weights of a document are kept: the `top` heaviest, those of at least `min_weight`, or all."""
+    """Keeps the `top` largest weights of a document, those of at least `min_weight`, or, by default, all.
+
+    >>> str(Pruning(top=64)), str(Pruning(min_weight=0.5))
+    ('top 64', 'min 0.5')
+    >>> Pruning(top=1)(SparseVector([2, 7], [0.3, 1.0]))
+    SparseVector(indices=array([7], dtype=int32), values=array([1.], dtype=float32))
+    """
 
     top: int | None = None
     min_weight: float | None = None
@@ -35,7 +42,7 @@ class Pruning:
         return ", ".join(parts)
 
     def __call__(self, vector: SparseVector) -> SparseVector:
-        """The pruned vector."""
+        """Prunes a vector."""
         if self.min_weight is not None:
             vector = vector.prune(self.min_weight)
         return vector if self.top is None else vector.top(self.top)
@@ -46,11 +53,12 @@ UNPRUNED = Pruning()
 
 @dataclass(frozen=True)
 class System:
-    """What a system found on a collection, how good that is, and what it cost.
+    """A system's rankings on a collection, with their scores and their cost.
 
-    rankings: one for each query, in the collection's order. scores: {measure: (queries,)}. documents, queries: what
-    the vectors cost. Rates are in texts a second: encoding or, for BM25, stemming and indexing. search_milliseconds:
-    a query, against all documents.
+    model: the model's name; None for BM25. rankings: one for each query, in the collection's order.
+    scores: {measure: (queries,)}. documents, queries: statistics of their vectors.
+    documents_per_second, queries_per_second: rates of encoding or, for BM25, of stemming and indexing.
+    search_milliseconds: per query, against all documents.
     """
 
     name: str
@@ -58,15 +66,15 @@ class System:
     pruning: Pruning
     rankings: Sequence[Ranking]
     scores: Scores
-    documents: Footprint
-    queries: Footprint
+    documents: IndexStatistics
+    queries: IndexStatistics
     documents_per_second: float
     queries_per_second: float
     search_milliseconds: float
 
-    def mean(self, name: str) -> float:
+    def mean(self, measure: str) -> float:
         """The mean of a measure over the queries."""
-        return float(self.scores[name].mean())
+        return float(self.scores[measure].mean())
 
 
 def evaluate_model(
@@ -77,24 +85,25 @@ def evaluate_model(
     name: str | None = None,
     progress: Progress | None = None,
 ) -> list[System]:
-    """One system for each pruning; the model encodes once, and no document's vector is kept.
+    """Evaluates a model, one system for each pruning of its documents; queries are not pruned.
 
-    Queries are never pruned. Raises what Expander.encode raises.
+    The model encodes each text once, and document vectors are dropped after scoring. Raises what Expander.encode
+    raises.
     """
     name = expander.name if name is None else name
     vocabulary = expander.vocabulary
     started = time.perf_counter()
     queries = list(expander.stream(list(collection.queries.values()), role="query"))
     queries_per_second = len(queries) / (time.perf_counter() - started)
-    query_side = Footprint(len(vocabulary))
-    query_side.add(queries)
+    query_statistics = IndexStatistics(len(vocabulary))
+    query_statistics.add(queries)
 
     ids = list(collection.documents)
     searches = [ExactSearch(queries, ids, vocabulary) for _ in prunings]
-    sides = [Footprint(len(vocabulary)) for _ in prunings]
+    statistics = [IndexStatistics(len(vocabulary)) for _ in prunings]
     search_seconds = [0.0] * len(prunings)
     encoding_seconds = 0.0
-    texts = _reported(collection.documents.values(), len(ids), name, progress)
+    texts = _with_progress(collection.documents.values(), len(ids), name, progress)
     blocks = _blocks(expander.stream(texts))
     while True:
         started = time.perf_counter()
@@ -104,7 +113,7 @@ def evaluate_model(
             break
         for at, pruning in enumerate(prunings):
             pruned = [pruning(vector) for vector in block]
-            sides[at].add(pruned)
+            statistics[at].add(pruned)
             started = time.perf_counter()
             searches[at].add(pruned, vocabulary)
             search_seconds[at] += time.perf_counter() - started
@@ -114,34 +123,36 @@ def evaluate_model(
             model=name,
             pruning=pruning,
             rankings=search.rankings,
-            scores=measure(collection.judgements, ids, search.rankings),
-            documents=side,
-            queries=query_side,
+            scores=measure(collection.judgments, ids, search.rankings),
+            documents=document_statistics,
+            queries=query_statistics,
             documents_per_second=len(ids) / encoding_seconds,
             queries_per_second=queries_per_second,
             search_milliseconds=1000 * seconds / len(queries),
         )
-        for pruning, search, side, seconds in zip(prunings, searches, sides, search_seconds, strict=True)
+        for pruning, search, document_statistics, seconds in zip(
+            prunings, searches, statistics, search_seconds, strict=True
+        )
     ]
 
 
 def evaluate_bm25(collection: Collection) -> tuple[System, BM25]:
-    """BM25 on the same collection, and its index."""
+    """Evaluates BM25; returns the system and its index."""
     started = time.perf_counter()
     index = BM25(collection.documents)
     indexed = time.perf_counter()
-    queries = words(collection.queries.values())
+    queries = stem(collection.queries.values())
     stemmed = time.perf_counter()
-    rankings = [index.ranking(query) for query in queries]
+    rankings = [index.rank(query) for query in queries]
     searched = time.perf_counter()
     system = System(
         name=BASELINE,
         model=None,
         pruning=UNPRUNED,
         rankings=rankings,
-        scores=measure(collection.judgements, list(collection.documents), rankings),
-        documents=index.footprint,
-        queries=index.query_footprint(queries),
+        scores=measure(collection.judgments, list(collection.documents), rankings),
+        documents=index.statistics,
+        queries=index.query_statistics(queries),
         documents_per_second=len(collection.documents) / (indexed - started),
         queries_per_second=len(queries) / (stemmed - indexed),
         search_milliseconds=1000 * (searched - stemmed) / len(queries),
@@ -155,12 +166,12 @@ def _blocks(vectors: Iterable[SparseVector]) -> Iterator[list[SparseVector]]:
         yield block
 
 
-def _reported(texts: Iterable[str], count: int, name: str, progress: Progress | None) -> Iterator[str]:
-    """The texts as they are; says now and then how far they are read."""
+def _with_progress(texts: Iterable[str], count: int, name: str, progress: Progress | None) -> Iterator[str]:
+    """Yields the texts and reports once a minute how many have been read."""
     started = reported = time.monotonic()
     for at, text in enumerate(texts):
         now = time.monotonic()
         if progress and now - reported >= _SECONDS_BETWEEN_REPORTS:
-            progress(f"{name}: {at:,} of {count:,} documents, {at / (now - started):.0f} a second")
+            progress(f"{name}: {at:,} of {count:,} documents, {at / (now - started):.0f} per second")
             reported = now
         yield text

@@ -1,11 +1,14 @@
-"""A SparseVector in the spelling of each search engine, and back.
+"""Converts a SparseVector to the format of each search engine, and back.
 
-from spladerunner import Expander, formats
-vector, = Expander().encode("a text")
-formats.qdrant(vector)  # {"indices": [...], "values": [...]}
+    from spladerunner import Expander, formats
+    vector, = Expander().encode("a text")
+    formats.qdrant(vector)  # {"indices": [...], "values": [...]}
 
-Weights leave as the shortest decimals that read back as the same float32. An inverse gives the same vector, bit for
-bit, unless the format rounds, as integer impacts do. FORMATS has the same as lines of files.
+Weights are written as the shortest decimals that read back as the same float32. An inverse returns the same vector, bit
+for bit, unless the format rounds, as integer impacts do. FORMATS maps a format's name to a function that writes a line
+of a file.
+
+The names in `__all__` are public; the modules of this package are not.
 """
 
 from spladerunner.formats.by_index import (
@@ -30,8 +33,8 @@ from spladerunner.formats.by_token import (
     vespa,
 )
 from spladerunner.formats.ciff import read_ciff, write_ciff
-from spladerunner.formats.lines import DEFAULT, FORMATS
-from spladerunner.formats.plain import csr, from_csr, from_indices, from_tokens, indices, tokens
+from spladerunner.formats.lines import DEFAULT, FORMATS, LineFormatter
+from spladerunner.formats.plain import IndicesAndValues, csr, from_csr, from_indices, from_tokens, indices, tokens
 from spladerunner.formats.quantized import (
     Impacts,
     anserini,
@@ -48,6 +51,8 @@ __all__ = [
     "FORMATS",
     "MOST_IN_HNSW",
     "Impacts",
+    "IndicesAndValues",
+    "LineFormatter",
     "anserini",
     "anserini_topic",
     "csr",

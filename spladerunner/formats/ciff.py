@@ -1,11 +1,13 @@
-"""CIFF, the Common Index File Format: one file with the inverted index of a whole collection, for PISA and others.
+"""CIFF, the Common Index File Format: one file with the inverted index of a collection, for PISA and others.
 
 Source: Lin et al., "Supporting Interoperability Between Open-Source Search Engines with the Common Index File Format",
 SIGIR 2020; CommonIndexFileFormat.proto of https://github.com/osirrc/ciff.
 
-A header, a postings list for each term, a record for each document, each behind its length. Document numbers in a
-postings list are gaps. What the format calls tf is the impact here, a document's length the sum of its impacts, and the
-scale stands in the header's description.
+A file is a header, a postings list for each term and a record for each document, each preceded by its length in
+bytes. Document numbers in a postings list are gaps. The format's tf is the impact here, a document's length is the sum
+of its impacts, and the header's description holds the scale.
+
+The messages are built from a table, without protobuf's compiler, whose output fits one generation of the library only.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from spladerunner.errors import MissingExtraError
+from spladerunner.errors import requires_extra
 from spladerunner.formats.quantized import SCALE, impacts
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
@@ -53,10 +55,17 @@ def write_ciff(
     vocabulary: Vocabulary,
     scale: float = SCALE,
 ) -> None:
-    """Writes (id, vector) pairs as one CIFF file, whole or not at all; terms ascend by their UTF-8 bytes, as in Lucene.
+    """Writes (id, vector) pairs as one CIFF file, atomically, with terms sorted by their UTF-8 bytes, as in Lucene.
 
-    Every posting is held in memory, since they are sorted by term. Raises ValueError where an id comes twice, and as
-    impacts does; MissingExtraError without protobuf.
+    All postings are held in memory, to sort them by term. Raises ValueError for a repeated id, and as impacts does;
+    MissingExtraError if protobuf is not installed.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> vocabulary = Vocabulary(["[CLS]", "river", "bank"], [0])
+    >>> with TemporaryDirectory() as folder:
+    ...     write_ciff(f"{folder}/index.ciff", [("1", SparseVector([2], [2.0]))], vocabulary)
+    ...     read_ciff(f"{folder}/index.ciff", vocabulary)[0][1].values.tolist()
+    [2.0]
     """
     ciff = _protobuf()
     ids: list[str] = []
@@ -68,8 +77,8 @@ def write_ciff(
         lengths.append(int(quantized.impacts.sum()))
         ids.append(name)
     if len(set(ids)) < len(ids):
-        twice, times = Counter(ids).most_common(1)[0]
-        raise ValueError(f"the document id {twice!r} comes {times} times")
+        repeated, times = Counter(ids).most_common(1)[0]
+        raise ValueError(f"the document id {repeated!r} occurs {times} times")
     empty = np.empty(0, np.int32)
     tokens, numbers, weights = map(np.concatenate, zip((empty, empty, empty), *columns, strict=True))
     order = np.argsort(tokens, kind="stable")
@@ -79,7 +88,7 @@ def write_ciff(
         vocabulary.tokens[token]: slice(start, start + count)
         for token, start, count in zip(present.tolist(), starts.tolist(), counts.tolist(), strict=True)
     }
-    with _written_whole(Path(path)) as file:
+    with _atomic_file(Path(path)) as file:
         ciff.write(
             ciff.Header(
                 version=VERSION,
@@ -107,11 +116,18 @@ def write_ciff(
 def read_ciff(
     path: str | PathLike[str], vocabulary: Vocabulary, scale: float | None = None
 ) -> list[tuple[str, SparseVector]]:
-    """The inverse of write_ciff, but for the rounding: (id, vector) pairs in the order of their records.
+    """The inverse of write_ciff, except for rounding: (id, vector) pairs in the order of their records.
 
-    scale: what the weights were multiplied by; unless given, what write_ciff noted in the header.
-    Raises ValueError where the file is no CIFF file or is cut short, a term is no token, or no scale is known;
-    MissingExtraError without protobuf.
+    scale: factor of the weights, by default the one that write_ciff recorded in the header.
+    Raises ValueError if the file is not a CIFF file or is incomplete, a term is not a token, or no scale is known;
+    MissingExtraError if protobuf is not installed.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> vocabulary = Vocabulary(["[CLS]", "river", "bank"], [0])
+    >>> with TemporaryDirectory() as folder:
+    ...     write_ciff(f"{folder}/index.ciff", [("1", SparseVector([2], [2.0]))], vocabulary)
+    ...     [name for name, vector in read_ciff(f"{folder}/index.ciff", vocabulary)]
+    ['1']
     """
     ciff = _protobuf()
     with Path(path).open("rb") as file:
@@ -120,18 +136,20 @@ def read_ciff(
             try:
                 message = ciff.read(kind, file)
             except (ciff.DecodeError, ValueError) as error:
-                raise ValueError(f"{path} is no CIFF file, or is damaged: {error}") from error
+                raise ValueError(f"{path} is not a CIFF file, or is damaged: {error}") from error
             if message is None:
-                raise ValueError(f"{path} is cut short: it ends before a {kind.DESCRIPTOR.name} that its header counts")
+                raise ValueError(
+                    f"{path} is incomplete: it ends before a {kind.DESCRIPTOR.name} that its header counts"
+                )
             return message
 
         header = next_message(ciff.Header)
         if header.version != VERSION:
-            raise ValueError(f"{path} is no CIFF file of version {VERSION}: its header says {header.version}")
+            raise ValueError(f"{path} is not a CIFF file of version {VERSION}: its header says {header.version}")
         if scale is None:
             noted = re.search(r"scale=(\S+)$", header.description)
             if noted is None:
-                raise ValueError(f"{path} does not say what its weights were multiplied by: pass scale")
+                raise ValueError(f"{path} does not record the scale of its weights: pass scale")
             scale = float(noted[1])
         postings = [(empty := np.empty(0, np.int64), empty, empty)]
         for _ in range(header.num_postings_lists):
@@ -156,8 +174,8 @@ def read_ciff(
 
 
 @contextmanager
-def _written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that gets its name when all of it is written."""
+def _atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name when it is complete."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("wb") as file:
@@ -169,11 +187,9 @@ def _written_whole(path: Path) -> Iterator[BinaryIO]:
 
 @cache
 def _protobuf() -> SimpleNamespace:
-    """CIFF's messages as classes, with write and read for messages behind their lengths."""
-    try:
+    """CIFF's messages as classes, with functions that write and read a message preceded by its length."""
+    with requires_extra("formats", "CIFF"):
         from google.protobuf import descriptor_pb2, message, message_factory, proto
-    except ImportError as error:
-        raise MissingExtraError("CIFF needs protobuf of 5.28 or later: pip install 'spladerunner[formats]'") from error
     package = "io.osirrc.ciff"
     file = descriptor_pb2.FileDescriptorProto(name="CommonIndexFileFormat.proto", package=package, syntax="proto3")
     for name, fields in _MESSAGES.items():

@@ -1,4 +1,8 @@
-"""A document or query as one line of a file: what each engine's own bulk loader reads."""
+"""Formats of a document or query as a line of a file, for the bulk loader of each engine.
+
+>>> FORMATS["indices"]("1", SparseVector([1], [0.5]), Vocabulary(["[CLS]", "river"], [0]))
+'{"id": "1", "indices": [1], "values": [0.5]}'
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,11 @@ from spladerunner.formats import by_index, by_token, plain, quantized
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
 
-Line = Callable[[str, SparseVector, Vocabulary], str]
+LineFormatter = Callable[[str, SparseVector, Vocabulary], str]
+"""Turns (id, vector, vocabulary) into a line, without its newline."""
 
 DEFAULT = "json"
+"""The format of bulk encoding unless another is given."""
 
 
 def _json(record: dict[str, Any]) -> str:
@@ -50,13 +56,13 @@ def opensearch_line(name: str, vector: SparseVector, vocabulary: Vocabulary) -> 
 
 
 def qdrant_line(name: str, vector: SparseVector, _: Vocabulary) -> str:
-    """A point with the named vector "splade": models.PointStruct(**json.loads(line)). Its payload has the id."""
+    """A point with the named vector "splade", for models.PointStruct(**json.loads(line)). Its payload holds the id."""
     point_id = by_index.qdrant_id(name)
     return _json({"id": point_id, "vector": {"splade": by_index.qdrant(vector)}, "payload": {"id": name}})
 
 
 def milvus_line(name: str, vector: SparseVector, _: Vocabulary) -> str:
-    """A row with the fields id and vector, for MilvusClient.insert and for Milvus' bulk import."""
+    """A row with the fields id and vector, for MilvusClient.insert and Milvus' bulk import."""
     return _json({"id": name, "vector": by_index.milvus(vector)})
 
 
@@ -74,11 +80,11 @@ def vespa_line(name: str, vector: SparseVector, vocabulary: Vocabulary) -> str:
 
 
 def seismic_line(name: str, vector: SparseVector, vocabulary: Vocabulary) -> str:
-    """{"id", "vector": {token: weight}}, a document of the file that SeismicIndex.build reads."""
+    """{"id", "vector": {token: weight}}, a document in the file of SeismicIndex.build."""
     return _json({"id": name, "vector": by_token.seismic(vector, vocabulary)})
 
 
-FORMATS: dict[str, Line] = {
+FORMATS: dict[str, LineFormatter] = {
     DEFAULT: tokens_line,
     "indices": indices_line,
     "anserini": anserini_line,
@@ -92,4 +98,4 @@ FORMATS: dict[str, Line] = {
     "vespa": vespa_line,
     "seismic": seismic_line,
 }
-"""A format's name, and the function from (id, vector, vocabulary) to a line, without its newline."""
+"""Line formatters by the name of their format."""

@@ -1,9 +1,9 @@
-"""Weights as integers, for engines that count: Anserini, Pyserini, PISA and whatever reads CIFF.
+"""Formats with integer impacts instead of weights: Anserini, Pyserini, PISA and other readers of CIFF.
 
-An impact is round(weight × scale). The scale is kept beside the impacts, since nothing in them tells it; a score over
-impacts is a score over weights times both scales. No weight moves by more than 0.5 / scale, and one below that is lost.
-Anserini's regressions scale SPLADE weights by 100, the default here; PISA's quantized indexes have 8 bits, for which
-`impact_scale` finds the scale.
+An impact is round(weight × scale). Impacts do not contain the scale, so Impacts records it. A score over impacts is the
+score over weights times both scales. Rounding changes a weight by at most 0.5 / scale, and drops weights below that.
+Anserini's regressions scale SPLADE weights by 100, the default here. PISA's quantized indexes have 8 bits, for which
+`impact_scale` computes the scale.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from spladerunner.vocabulary import Vocabulary
 
 SCALE = 100.0
 MOST_QUERY_TOKENS = 1024
-"""Lucene refuses a Boolean query of more clauses, unless told otherwise (IndexSearcher.getMaxClauseCount)."""
+"""Lucene's default limit of clauses in a Boolean query (IndexSearcher.getMaxClauseCount)."""
 LONGEST_TERM = 255
-"""Lucene's WhitespaceTokenizer cuts a longer term in two (StandardAnalyzer.DEFAULT_MAX_TOKEN_LENGTH)."""
+"""Lucene's WhitespaceTokenizer splits longer terms (StandardAnalyzer.DEFAULT_MAX_TOKEN_LENGTH)."""
 
 NO_TERM = "%"
-"""A term that no document has, since "%" is always encoded: Anserini refuses topics of which one has no term."""
+"""A term that no document has, as "%" is always encoded: Anserini rejects topics if one of them has no term."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -37,7 +37,10 @@ class Impacts:
 
     indices: (n,) int32, ascending positions in the vocabulary.
     impacts: (n,) int32, each at least 1.
-    scale: what the weights were multiplied by.
+    scale: factor of the weights.
+
+    >>> impacts(SparseVector([3, 7], [0.5, 2.0])).scale
+    100.0
     """
 
     indices: NDArray[np.int32]
@@ -46,9 +49,12 @@ class Impacts:
 
 
 def impacts(vector: SparseVector, scale: float = SCALE) -> Impacts:
-    """round(weight × scale), halves to even; what rounds to 0 is left out.
+    """round(weight × scale), half to even, without zeros.
 
-    Raises ValueError where the scale is not positive, a weight is negative, or an impact exceeds int32.
+    Raises ValueError if the scale is not positive, a weight is negative, or an impact exceeds int32.
+
+    >>> impacts(SparseVector([3, 7], [0.5, 2.0])).impacts.tolist()
+    [50, 200]
     """
     if not (np.isfinite(scale) and scale > 0):
         raise ValueError(f"scale={scale} must be a positive number")
@@ -63,14 +69,21 @@ def impacts(vector: SparseVector, scale: float = SCALE) -> Impacts:
 
 
 def from_impacts(quantized: Impacts) -> SparseVector:
-    """The inverse of impacts, but for the rounding: impact / scale."""
+    """The inverse of impacts, except for rounding: impact / scale.
+
+    >>> from_impacts(impacts(SparseVector([3, 7], [0.5, 2.0]))).values.tolist()
+    [0.5, 2.0]
+    """
     return SparseVector(quantized.indices, quantized.impacts / quantized.scale)
 
 
 def impact_scale(vectors: Iterable[SparseVector], bits: int = 8) -> float:
-    """The scale that gives the heaviest weight of a collection the largest impact of so many bits.
+    """The scale that maps the heaviest weight of a collection to the largest impact of `bits` bits.
 
-    Raises ValueError where no vector has a positive weight.
+    Raises ValueError if no vector has a positive weight.
+
+    >>> impact_scale([SparseVector([3, 7], [0.5, 2.0])])
+    127.5
     """
     largest = max((float(vector.values.max()) for vector in vectors if len(vector)), default=0.0)
     if largest <= 0:
@@ -81,9 +94,12 @@ def impact_scale(vectors: Iterable[SparseVector], bits: int = 8) -> float:
 def anserini(document_id: str, vector: SparseVector, vocabulary: Vocabulary, scale: float = SCALE) -> dict[str, Any]:
     """A document of Anserini's and Pyserini's JsonVectorCollection: {"id", "contents", "vector": {token: impact}}.
 
-    Index it with `-generator DefaultLuceneDocumentGenerator -impact -pretokenized`. Anserini repeats each token as
-    often as its impact says, and splits at white space: what a token has of that is percent-encoded, as is "%" itself.
-    Raises ValueError at a token that Lucene would cut, and as impacts does.
+    Index it with `-generator DefaultLuceneDocumentGenerator -impact -pretokenized`. Anserini repeats each token by its
+    impact and splits at white space, so white space and "%" in tokens are percent-encoded.
+    Raises ValueError for a token that Lucene would split, and as impacts does.
+
+    >>> anserini("1", SparseVector([2], [2.0]), Vocabulary(["[CLS]", "river", "bank"], [0]))
+    {'id': '1', 'contents': '', 'vector': {'bank': 200}}
     """
     quantized = impacts(vector, scale)
     weights = {
@@ -96,20 +112,30 @@ def anserini(document_id: str, vector: SparseVector, vocabulary: Vocabulary, sca
 def from_anserini(
     document: Mapping[str, Any], vocabulary: Vocabulary, scale: float = SCALE
 ) -> tuple[str, SparseVector]:
-    """The inverse of anserini, but for the rounding: the document's id and its vector."""
+    """The inverse of anserini, except for rounding: the document's id and its vector.
+
+    >>> name, vector = from_anserini(
+    ...     {"id": "1", "vector": {"bank": 200}}, Vocabulary(["[CLS]", "river", "bank"], [0])
+    ... )
+    >>> name, vector.values.tolist()
+    ('1', [2.0])
+    """
     weights = {unquote(term): impact / scale for term, impact in document["vector"].items()}
     return document["id"], vocabulary.vector(weights)
 
 
 def anserini_topic(query_id: str, vector: SparseVector, vocabulary: Vocabulary, scale: float = SCALE) -> str:
-    """A query of Anserini's and Pyserini's TSV topics: id, tab, and each token as often as its impact says.
+    r"""A query of Anserini's and Pyserini's TSV topics: id, tab, and each token repeated by its impact.
 
-    Search with `-topicReader TsvString -impact -pretokenized`. Beyond 1,024 tokens, which is as many as Lucene takes,
-    the heaviest are kept, with a warning; a query without a token gets one term that no document has.
-    Raises ValueError at white space in the id, and as anserini does.
+    Search with `-topicReader TsvString -impact -pretokenized`. Of more than 1,024 tokens, Lucene's limit, the heaviest
+    are kept, with a warning; a query without tokens gets one term that no document has.
+    Raises ValueError for white space in the id, and as anserini does.
+
+    >>> anserini_topic("1", SparseVector([2], [0.03]), Vocabulary(["[CLS]", "river", "bank"], [0]))
+    '1\tbank bank bank'
     """
     if not query_id or re.search(r"\s", query_id):
-        raise ValueError(f"the topic id {query_id!r} is empty or has white space in it, which ends an id in TSV topics")
+        raise ValueError(f"the topic id {query_id!r} is empty or has white space, which ends an id in TSV topics")
     kept = heaviest(vector, MOST_QUERY_TOKENS, "a Lucene query")
     weights = anserini(query_id, kept, vocabulary, scale)["vector"]
     terms = " ".join(term for term, impact in weights.items() for _ in range(impact))
@@ -117,7 +143,12 @@ def anserini_topic(query_id: str, vector: SparseVector, vocabulary: Vocabulary, 
 
 
 def from_anserini_topic(line: str, vocabulary: Vocabulary, scale: float = SCALE) -> tuple[str, SparseVector]:
-    """The inverse of anserini_topic, but for the rounding."""
+    r"""The inverse of anserini_topic, except for rounding: the query's id and its vector.
+
+    >>> name, vector = from_anserini_topic("1\tbank bank", Vocabulary(["[CLS]", "river", "bank"], [0]))
+    >>> name, round(vector.values.item(), 2)
+    ('1', 0.02)
+    """
     query_id, _, terms = line.partition("\t")
     counts: dict[str, int] = {}
     for term in terms.split():
@@ -127,9 +158,9 @@ def from_anserini_topic(line: str, vocabulary: Vocabulary, scale: float = SCALE)
 
 
 def percent_encoded(token: str, reserved: str) -> str:
-    """The token with "%" and what the class of characters holds as %XX; urllib.parse.unquote undoes it.
+    """The token with "%" and the reserved characters as %XX; urllib.parse.unquote is the inverse.
 
-    No two tokens get one spelling, since "%" itself never stays.
+    reserved: content of a character class of a regular expression. As "%" is always encoded, tokens stay distinct.
     """
     return re.sub(rf"[%{reserved}]", lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), token)
 
@@ -137,5 +168,5 @@ def percent_encoded(token: str, reserved: str) -> str:
 def _term(token: str) -> str:
     term = percent_encoded(token, r"\s")
     if len(term) > LONGEST_TERM:
-        raise ValueError(f"Lucene cuts terms after {LONGEST_TERM} characters, and a token has {len(term)}: {term!r}")
+        raise ValueError(f"Lucene splits terms after {LONGEST_TERM} characters, and a token has {len(term)}: {term!r}")
     return term

@@ -134,12 +134,10 @@ class Tokenizer:
 
 def _tokens(tokenizer: tokenizers.Tokenizer) -> list[str]:
     """The token at each position, "" at a gap."""
-    tokens = list(map(tokenizer.id_to_token, range(tokenizer.get_vocab_size())))
-    if None in tokens:  # the positions have gaps, and go beyond the number of tokens
-        position_of = tokenizer.get_vocab()
-        tokens = [""] * (max(position_of.values()) + 1)
-        for token, position in position_of.items():
-            tokens[position] = token
+    position_of = tokenizer.get_vocab()  # one call takes half the time of one for each token
+    tokens = [""] * (max(position_of.values(), default=-1) + 1)
+    for token, position in position_of.items():
+        tokens[position] = token
     return tokens
 
 

@@ -1,21 +1,25 @@
-"""Record: an id and a text; what the lines of each kind of input mean."""
+"""Record: an id and a text, and the rules by which a line becomes one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from os import PathLike, fspath
 
-from spladerunner.errors import InputError
-from spladerunner.readers.files import Input
-
+_JSON_TYPES = {
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    list: "an array",
+    dict: "an object",
+    type(None): "missing or null",
+}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A text and the id that it goes by."""
+    """A text and its id."""
 
     id: str
     text: str
@@ -23,89 +27,83 @@ class Record:
 
 @dataclass(frozen=True)
 class Fields:
-    """What a JSON object or a Parquet row calls its id, title and text. BEIR's names, unless given."""
+    """Names of the id, title and text in a JSON object or a Parquet row; BEIR's by default.
+
+    title: None for records without a title.
+    """
 
     id: str = "_id"
-    title: str = "title"
+    title: str | None = "title"
     text: str = "text"
 
 
 BEIR = Fields()
 
 
-def read_json_lines(path: str | PathLike[str], fields: Fields = BEIR) -> Iterator[Record]:
-    """The records of a JSON Lines file, which may end in .gz or .zst; "-" is standard input.
+def parse_line(kind: str, line: bytes, number: int, fields: Fields = BEIR) -> Record | None:
+    r"""Parses one line of an input of this kind; returns None for a blank line.
 
-    Title and text are joined with a space; a record needs no title. An id may be an integer.
-    Raises InputError with the file and the line where one is broken.
+    kind: "jsonl", "tsv", "text" or "parquet" (a row as a JSON object). number: the id, if the kind is "text".
+    Raises ValueError with the reason if the line is bad.
+
+    >>> parse_line("jsonl", b'{"_id": 7, "title": "A title", "text": "and a text"}', 1)
+    Record(id='7', text='A title and a text')
+    >>> parse_line("tsv", b"doc 1\ta text", 1)
+    Record(id='doc 1', text='a text')
     """
-    return _read(Input(fspath(path), "jsonl"), fields)
-
-
-def read_tsv(path: str | PathLike[str]) -> Iterator[Record]:
-    """The records of a file of lines "id TAB text", as MS MARCO's; otherwise like read_json_lines."""
-    return _read(Input(fspath(path), "tsv"))
-
-
-def read_text(path: str | PathLike[str]) -> Iterator[Record]:
-    """A record for each line, with the line's number, from 1, as its id; otherwise like read_json_lines."""
-    return _read(Input(fspath(path), "text"))
-
-
-def read_parquet(path: str | PathLike[str], fields: Fields = BEIR) -> Iterator[Record]:
-    """A record for each row of a Parquet file; otherwise like read_json_lines. Needs the extra `parquet`."""
-    return _read(Input(fspath(path), "parquet"), fields)
-
-
-def parse(kind: str, line: bytes, number: int, fields: Fields = BEIR) -> Record:
-    """What a line means; `number` becomes the id of plain text. Raises ValueError with the reason where it is bad."""
-    try:
-        text = line.removeprefix(_BYTE_ORDER_MARK).decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"invalid UTF-8 at byte {error.start}") from None
+    text = decode_line(line)
     if kind == "text":
         return Record(str(number), text)
+    if not text.strip():
+        return None
     if kind == "tsv":
         name, tab, text = text.partition("\t")
         if not tab:
             raise ValueError("no tab between an id and a text")
         return Record(_id(name), text)
-    return _from_json(text, fields)
+    return _parse_json(text, fields)
 
 
-def _from_json(line: str, fields: Fields) -> Record:
+def decode_line(line: bytes) -> str:
+    """Decodes UTF-8, without a byte order mark at the start. Raises ValueError with the position of an invalid byte."""
+    try:
+        return line.removeprefix(_BYTE_ORDER_MARK).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"invalid UTF-8 at byte {error.start}") from None
+
+
+def _parse_json(line: str, fields: Fields) -> Record:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"broken JSON: {error}") from None
+        raise ValueError(f"not valid JSON: {error}") from None
     if not isinstance(row, dict):
-        raise ValueError(f"a JSON object belongs here, not a {type(row).__name__}")
-    if row.get(fields.text) is None:
-        raise ValueError(f"no text: {fields.text!r} is missing or null")
-    title, text = row.get(fields.title), row[fields.text]
-    for field, value in ((fields.title, "" if title is None else title), (fields.text, text)):
-        if not isinstance(value, str):
-            raise ValueError(f"{field!r} is a {type(value).__name__}, not a string")
-    whole = f"{title or ''} {text}".strip()
+        raise ValueError(f"{_type(row)}, not a JSON object")
     name = _id(row.get(fields.id), fields.id)
+    text = row.get(fields.text)
+    title = row.get(fields.title) if fields.title is not None else None
+    if not isinstance(text, str):
+        raise ValueError(f"no text: {fields.text!r} is {_type(text)}, not a string")
+    if not isinstance(title, str | None):
+        raise ValueError(f"{fields.title!r} is {_type(title)}, not a string or null")
+    text = f"{title or ''} {text}".strip()
     try:
-        (name + whole).encode()
+        (name + text).encode()
     except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair, which is no character") from None
-    return Record(name, whole)
+        raise ValueError("a lone surrogate, which UTF-8 cannot encode") from None
+    return Record(name, text)
 
 
 def _id(value: object, field: str = "id") -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"no id: {field!r} is {value!r} where a string or an integer belongs")
+    if value == "":
+        raise ValueError(f"no id: {field!r} is empty")
+    if not isinstance(value, str):
+        raise ValueError(f"no id: {field!r} is {_type(value)}, not a string or an integer")
     return value
 
 
-def _read(source: Input, fields: Fields = BEIR) -> Iterator[Record]:
-    for number, line in enumerate(source.lines((fields.id, fields.title, fields.text)), start=1):
-        try:
-            yield parse(source.kind, line, number, fields)
-        except ValueError as error:
-            raise InputError(f"{source.name}, line {number}: {error}") from error
+def _type(value: object) -> str:
+    """Names the type of a JSON value for a message: the value itself may have megabytes."""
+    return _JSON_TYPES[type(value)]

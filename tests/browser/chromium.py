@@ -1,4 +1,4 @@
-"""A headless Chromium, and what can be asked of a page in it."""
+"""A headless Chromium, and measurements of a page in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLAGS = (
 )
 
 CONTRAST = """
-// Every element that shows text of its own, with its contrast against what is painted behind it, as WCAG 2 has it.
+// Every element with text of its own: its size on the screen, and its contrast by WCAG 2 with the background behind it.
 const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 const channels = (colour) => {
   canvas.clearRect(0, 0, 1, 1);
@@ -48,15 +48,38 @@ for (const element of document.body.querySelectorAll("*")) {
   const style = getComputedStyle(element);
   if (!text || ["STYLE", "SCRIPT", "TITLE"].includes(element.tagName) || !element.checkVisibility()) continue;
   const background = behind(element);
-  const [low, high] = [luminance(over(channels(style.color), background)), luminance(background)].sort((a, b) => a - b);
-  found.push({ text: text.slice(0, 40), size: parseFloat(style.fontSize), contrast: (high + 0.05) / (low + 0.05) });
+  const drawn = element instanceof SVGTextElement;
+  const ink = over(channels(drawn ? style.fill : style.color), background);
+  const [low, high] = [luminance(ink), luminance(background)].sort((a, b) => a - b);
+  const scale = drawn ? element.getScreenCTM().a || Math.abs(element.getScreenCTM().b) : 1;
+  const size = scale * parseFloat(style.fontSize);
+  found.push({ text: text.slice(0, 40), size, contrast: (high + 0.05) / (low + 0.05) });
+}
+return found;
+"""
+
+CLASHES = """
+// Texts of charts that overlap another text of their chart, or that reach beyond the chart.
+const found = [];
+const inside = (box, frame) =>
+  box.left > frame.left - 1 && box.right < frame.right + 1 && box.top > frame.top - 1 && box.bottom < frame.bottom + 1;
+const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+for (const chart of document.querySelectorAll("svg")) {
+  if (!chart.checkVisibility()) continue;
+  const frame = chart.getBoundingClientRect();
+  const texts = [...chart.querySelectorAll("text")].map((text) => [text.textContent, text.getBoundingClientRect()]);
+  for (const [at, [text, box]] of texts.entries()) {
+    if (!inside(box, frame)) found.push(`${text} is clipped`);
+    for (const [other, second] of texts.slice(at + 1))
+      if (overlap(box, second)) found.push(`${text} overlaps ${other}`);
+  }
 }
 return found;
 """
 
 
 class Browser:
-    """A headless Chromium with the network cut: only files are opened, and every request is noted."""
+    """A headless Chromium that opens files and records every request."""
 
     def __init__(self, profile: Path, chromium: str, chromedriver: str) -> None:
         options = ChromeOptions()
@@ -79,11 +102,11 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def errors(self) -> list[str]:
-        """What the console said since it was last asked."""
+        """Messages on the console since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for since this was last asked."""
+        """Addresses requested since the last call."""
         sent = [entry["message"] for entry in self.driver.get_log("performance")]
         messages = [json.loads(message)["message"] for message in sent]
         return [
@@ -95,3 +118,7 @@ class Browser:
     def texts(self) -> list[dict[str, float]]:
         """Every visible text with its size in CSS pixels and its contrast."""
         return self.run(CONTRAST)  # type: ignore[no-any-return]
+
+    def clashes(self) -> list[str]:
+        """Texts of charts that overlap or are clipped."""
+        return self.run(CLASHES)  # type: ignore[no-any-return]

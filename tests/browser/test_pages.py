@@ -1,4 +1,4 @@
-"""The report and the explanation as people see them, in a headless Chromium. Run by `make browser`."""
+"""The report and the explanation in a headless Chromium. Run by `make browser`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spladerunner.evaluation.collection import Collection
 from spladerunner.evaluation.results import evaluate
 from spladerunner.evaluation.systems import UNPRUNED, Pruning
 from tests.browser.chromium import Browser
-from tests.small_collection import DOCUMENTS, HOSTILE, JUDGEMENTS, QUERIES, write_beir
+from tests.small_collection import DOCUMENTS, HOSTILE, JUDGMENTS, QUERIES, write_beir
 
 LEAST_CONTRAST = 4.5
 """Of text against its background: WCAG 2.2, level AA."""
@@ -46,9 +46,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory, expander: Expander) -> dict[
     folder = tmp_path_factory.mktemp("pages")
     documents = {**DOCUMENTS, "late": (LONG, "weather report " * 200 + "mayfly")}
     queries = {**QUERIES, "late": "mayfly", "expanded": "which weapon did scientists invent in wartime"}
-    judgements = {**JUDGEMENTS, "late": {"late": 1}, "expanded": {"d1": 1}}
+    judgments = {**JUDGMENTS, "late": {"late": 1}, "expanded": {"d1": 1}}
     collection = Collection.read(
-        write_beir(folder / f"small {HOSTILE.replace('/', '-')}", documents, queries, judgements)
+        write_beir(folder / f"small {HOSTILE.replace('/', '-')}", documents, queries, judgments)
     )
     prunings = [UNPRUNED, *(Pruning(top=n) for n in (2, 4, 8, 16)), Pruning(min_weight=0.5)]
     found = evaluate(collection, [expander, Expander()], prunings, names=["tiny-en", f"other {HOSTILE}"])
@@ -72,11 +72,9 @@ def open_everything(browser: Browser) -> None:
     browser.run("document.querySelectorAll('details').forEach((details) => (details.open = true))")
 
 
-@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize("width", [360, 390, 768, 992, 1280])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_it_is_readable_light_and_dark_on_a_phone_and_on_a_desk(
-    browser: Browser, page: Path, width: int, dark: bool
-) -> None:
+def test_pages_are_readable_light_and_dark_at_any_width(browser: Browser, page: Path, width: int, dark: bool) -> None:
     browser.open(page, width=width, dark=dark)
     open_everything(browser)
     assert browser.run("return innerWidth") == width
@@ -85,6 +83,7 @@ def test_it_is_readable_light_and_dark_on_a_phone_and_on_a_desk(
     assert len(texts) > 50
     assert [text for text in texts if text["contrast"] < LEAST_CONTRAST] == []
     assert [text for text in texts if text["size"] < LEAST_SIZE] == []
+    assert browser.clashes() == []
     (red, _, _) = browser.run(
         "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
     )
@@ -92,14 +91,14 @@ def test_it_is_readable_light_and_dark_on_a_phone_and_on_a_desk(
     assert browser.errors() == []
 
 
-def test_nothing_but_the_page_is_asked_for_and_the_console_is_silent(browser: Browser, page: Path) -> None:
+def test_only_the_page_is_requested_and_the_console_is_empty(browser: Browser, page: Path) -> None:
     browser.open(page)
     open_everything(browser)
     assert [address for address in browser.requests() if not address.startswith("data:")] == [page.as_uri()]
     assert browser.errors() == []
 
 
-def test_hostile_text_is_shown_and_not_run(browser: Browser, page: Path) -> None:
+def test_hostile_text_is_shown_and_not_executed(browser: Browser, page: Path) -> None:
     browser.open(page)
     assert browser.run("return window.hacked") is None
     assert browser.run("return document.querySelectorAll('img, iframe, object').length") == 0
@@ -108,7 +107,9 @@ def test_hostile_text_is_shown_and_not_run(browser: Browser, page: Path) -> None
 
 def shown(browser: Browser) -> list[str]:
     return [
-        element.text for element in browser.driver.find_elements(By.CSS_SELECTOR, ".asked") if element.is_displayed()
+        element.text
+        for element in browser.driver.find_elements(By.CSS_SELECTOR, "details.query .text")
+        if element.is_displayed()
     ]
 
 
@@ -138,11 +139,11 @@ def test_wins_and_losses_can_be_chosen_with_the_keyboard(browser: Browser, pages
     browser.driver.find_element(By.CSS_SELECTOR, ".filter input[value=better]").send_keys(Keys.ARROW_RIGHT)
     losses = shown(browser)
     assert wins and losses and wins + losses == everything and "mayfly" in losses
-    browser.driver.find_element(By.CSS_SELECTOR, ".decision:not([hidden]) summary").send_keys(Keys.ENTER)
-    assert browser.run("return document.querySelector('.decision:not([hidden])').open")
+    browser.driver.find_element(By.CSS_SELECTOR, "details.query:not([hidden]) summary").send_keys(Keys.ENTER)
+    assert browser.run("return document.querySelector('details.query:not([hidden])').open")
 
 
-def test_everything_that_is_seen_can_be_heard(browser: Browser, pages: dict[str, Path]) -> None:
+def test_controls_and_charts_have_names_for_screen_readers(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["report"])
     unnamed = """
     const named = (element) => element.ariaLabel || element.labels?.length || element.textContent.trim();
@@ -151,9 +152,24 @@ def test_everything_that_is_seen_can_be_heard(browser: Browser, pages: dict[str,
     """
     assert browser.run(unnamed) == []
     assert browser.run("return document.documentElement.lang") == "en"
-    browser.run("document.querySelector('.dot').focus()")
-    assert browser.driver.find_element(By.CSS_SELECTOR, ".dot:focus + .says").is_displayed()
-    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+    assert browser.run("return [...document.querySelectorAll('svg')].every((svg) => svg.closest('[role=img]'))")
+
+
+@pytest.mark.parametrize(("width", "drawn"), [(360, "w300"), (991, "w300"), (992, "w880"), (1280, "w880")])
+def test_charts_have_a_drawing_for_each_width_and_name_every_system(
+    browser: Browser, pages: dict[str, Path], width: int, drawn: str
+) -> None:
+    browser.open(pages["report"], width=width)
+    visible = """
+    return [...document.querySelectorAll("section > .chart svg")].filter((svg) => svg.checkVisibility())
+      .map((svg) => [svg.getAttribute("class"), [...svg.querySelectorAll("title")].map((title) => title.textContent)]);
+    """
+    size, differences = browser.run(visible)
+    assert size[0] == differences[0] == drawn
+    names = browser.run("return [...document.querySelectorAll('.systems thead th')].map((cell) => cell.innerText)")
+    assert [title.rpartition(": nDCG@10")[0] for title in size[1]] == [
+        name.strip().replace("\n", ", ") for name in names
+    ]
 
 
 def test_without_script_the_queries_are_all_there(browser: Browser, pages: dict[str, Path]) -> None:

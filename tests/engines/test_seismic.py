@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ from seismic import SeismicIndex, get_seismic_string
 
 from spladerunner import SparseVector, formats
 from spladerunner.formats.by_token import LONGEST_SEISMIC_TOKEN
+from tests.engines.pages import run_page
 from tests.engines.scifact import TOP, SciFact, assert_same_top, exact_scores, shared_top
 
 
-def build(folder: Path, documents: dict[str, SparseVector], scifact: SciFact) -> SeismicIndex:
+def build(folder: Path, documents: Mapping[str, SparseVector], scifact: SciFact) -> SeismicIndex:
     path = folder / "docs.jsonl"
     line = formats.FORMATS["seismic"]
     with path.open("w", encoding="utf-8") as file:
@@ -39,17 +41,17 @@ def search(
     return [(name, score) for _, score, name in found]
 
 
-def in_float16(vector: SparseVector) -> SparseVector:
+def round_to_float16(vector: SparseVector) -> SparseVector:
     return SparseVector(vector.indices, vector.values.astype(np.float16))
 
 
-def test_the_page_runs_as_it_stands(run_page) -> None:
-    run_page("seismic")
+def test_page_runs(tmp_path: Path) -> None:
+    run_page("seismic", tmp_path)
 
 
-def test_scifacts_top_10_is_exact_but_for_weights_in_float16(scifact: SciFact, index: SeismicIndex) -> None:
+def test_scifact_top_10_is_exact_except_for_rounding_to_float16(scifact: SciFact, index: SeismicIndex) -> None:
     found = {name: search(index, scifact, query, 1000, 0.0) for name, query in scifact.queries.items()}
-    stored = list(map(in_float16, scifact.documents.values()))
+    stored = list(map(round_to_float16, scifact.documents.values()))
     assert_same_top(found, scifact, exact_scores(scifact.queries.values(), stored, len(scifact.vocabulary)))
     in_float32 = scifact.exact_scores()
     assert 0.998 < shared_top(found, scifact, in_float32) < 1
@@ -59,7 +61,7 @@ def test_scifacts_top_10_is_exact_but_for_weights_in_float16(scifact: SciFact, i
         np.testing.assert_allclose([score for _, score in ranking], exact, rtol=4e-4)
 
 
-def test_settings_that_skip_find_most_of_the_top_10(scifact: SciFact, index: SeismicIndex) -> None:
+def test_approximate_settings_find_most_of_the_top_10(scifact: SciFact, index: SeismicIndex) -> None:
     found = {name: search(index, scifact, query, 10, 0.8) for name, query in scifact.queries.items()}
     assert shared_top(found, scifact, scifact.exact_scores()) == pytest.approx(0.987, abs=0.01)
 
@@ -70,5 +72,5 @@ def test_an_empty_vector_is_stored_and_not_found(scifact: SciFact, tmp_path: Pat
     assert search(index, scifact, SparseVector([1], [2.0]), 10, 0.0) == [("full", 2.0)]
 
 
-def test_the_longest_token_is_what_the_package_says() -> None:
+def test_longest_token() -> None:
     assert get_seismic_string() == f"U{LONGEST_SEISMIC_TOKEN}"

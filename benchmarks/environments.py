@@ -1,0 +1,45 @@
+"""Virtual environments: one for each system that is measured, so that none sees the packages of another."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+# torch comes first: this release has no CUDA, and a later requirement would bring one that has.
+INSTALLS: dict[str, list[list[str]]] = {
+    "spladerunner": [[str(PROJECT)]],
+    "fastembed": [["fastembed"]],
+    "spladerunner-0.1": [["SPLADERunner==0.1.6"]],
+    "sentence-transformers": [
+        ["torch==2.13.0"],
+        ["sentence-transformers[onnx,openvino]", "datasets<5", "huggingface_hub<1"],
+    ],
+}
+"""Requirements of each environment, one list for each run of pip."""
+
+
+def python_of(folder: Path, name: str) -> Path:
+    """Python of an environment below `folder`, which is created on first use."""
+    environment = folder / "environments" / name
+    python, installed = environment / "bin" / "python", environment / "installed"
+    if not installed.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
+        for requirements in INSTALLS[name]:
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
+        installed.touch()
+    return python
+
+
+@cache
+def own_python(folder: Path) -> Path:
+    """Python of the environment with spladerunner, reinstalled from this tree once in each process."""
+    shutil.rmtree(PROJECT / "build", ignore_errors=True)  # setuptools would install stale files from there
+    python = python_of(folder, "spladerunner")
+    again = ["install", "--quiet", "--force-reinstall", "--no-deps", str(PROJECT)]
+    subprocess.run([python, "-m", "pip", *again], check=True)
+    return python

@@ -1,0 +1,88 @@
+"""Writes a checkpoint as a SparseEncoder with ONNX int8 and OpenVINO int8 graphs, and as optimum's int8 graph.
+
+    PYTHON benchmarks/sentence_transformers_models.py CHECKPOINT MODELS FP32 TEXTS
+
+Runs in the environment of sentence-transformers, without this project. Models that exist already are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+CALIBRATION_TEXTS = 32
+
+
+def write_sparse_encoder(checkpoint: Path, target: Path) -> None:
+    """Writes the model for the torch backend."""
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.sparse_encoder.models import MLMTransformer, SpladePooling
+
+    transformer = MLMTransformer(str(checkpoint), max_seq_length=256)
+    SparseEncoder(modules=[transformer, SpladePooling(pooling_strategy="max")]).save(str(target))
+
+
+def write_onnx_int8(target: Path) -> None:
+    """Adds the dynamic int8 graph for AVX-512 VNNI."""
+    from sentence_transformers import SparseEncoder, export_dynamic_quantized_onnx_model
+
+    model = SparseEncoder(str(target), backend="onnx", model_kwargs={"export": True})
+    export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(target))
+
+
+def write_openvino_int8(target: Path, texts: list[str]) -> None:
+    """Adds the static int8 graph, calibrated on texts of the collection in place of a data set on the Hub."""
+    from optimum.intel import OVQuantizationConfig
+    from sentence_transformers import SparseEncoder, export_static_quantized_openvino_model
+
+    model = SparseEncoder(str(target), backend="openvino", model_kwargs={"export": True})
+    calibration = target.parent / "calibration"
+    calibration.mkdir(exist_ok=True)
+    lines = [json.dumps({"sentence": text}) + "\n" for text in texts]
+    (calibration / "train.jsonl").write_text("".join(lines), encoding="utf-8")
+    export_static_quantized_openvino_model(
+        model,
+        OVQuantizationConfig(num_samples=len(texts)),
+        str(target),
+        dataset_name=str(calibration),
+        dataset_config_name="default",
+        dataset_split="train",
+        column_name="sentence",
+    )
+
+
+def write_optimum_int8(fp32: Path, target: Path) -> None:
+    """Writes optimum's dynamic int8 graph for AVX-512 VNNI beside copies of the files of `fp32`."""
+    from optimum.onnxruntime import ORTQuantizer
+    from optimum.onnxruntime.configuration import AutoQuantizationConfig
+
+    shutil.copytree(fp32, target, dirs_exist_ok=True)
+    quantizer = ORTQuantizer.from_pretrained(target, file_name="model.onnx")
+    config = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
+    quantizer.quantize(save_dir=target, quantization_config=config)
+
+
+def main() -> None:
+    """Writes the models that are missing, OpenVINO's last, as its export fails for some checkpoints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)
+    parser.add_argument("models", metavar="MODELS", type=Path, help="folder of the models")
+    parser.add_argument("fp32", metavar="FP32", type=Path, help="folder with the float32 graph, model.onnx")
+    parser.add_argument("texts", metavar="TEXTS", type=Path, help="JSON file with the list `collection`")
+    arguments = parser.parse_args()
+    encoder, optimum = arguments.models / "st", arguments.models / "optimum"
+    if not (encoder / "modules.json").exists():
+        write_sparse_encoder(arguments.checkpoint, encoder)
+    if not (encoder / "onnx" / "model_qint8_avx512_vnni.onnx").exists():
+        write_onnx_int8(encoder)
+    if not (optimum / "model_quantized.onnx").exists():
+        write_optimum_int8(arguments.fp32, optimum)
+    if not (encoder / "openvino" / "openvino_model_qint8_quantized.xml").exists():
+        collection = json.loads(arguments.texts.read_text(encoding="utf-8"))["collection"]
+        write_openvino_int8(encoder, collection[1000 : 1000 + CALIBRATION_TEXTS])
+
+
+if __name__ == "__main__":
+    main()

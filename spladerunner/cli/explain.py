@@ -1,0 +1,51 @@
+"""The command `spladerunner explain`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from spladerunner.atomic_file import write_atomically
+from spladerunner.cli.options import add_json_option, add_model_options, open_expander
+from spladerunner.cli.terminal import explanation_table, set_up_output
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+
+def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the command line."""
+    parser = commands.add_parser(
+        "explain",
+        help="show the tokens that a query and a document share",
+        description="Shows the tokens that a query and a document share, with both weights and their product: a table "
+        "on a terminal, otherwise JSON.",
+    )
+    parser.add_argument("query", metavar="QUERY", help="the text of the query")
+    parser.add_argument("document", metavar="DOCUMENT", help="the text of the document")
+    output = parser.add_mutually_exclusive_group()
+    add_json_option(output, "print a JSON object, also on a terminal")
+    output.add_argument(
+        "--html", nargs="?", const="-", metavar="FILE", help="write an HTML page (default: to standard output)"
+    )
+    add_model_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    explanation = open_expander(options).explain(options.query, options.document)
+    if options.html is not None:
+        from spladerunner.explanation_page import page
+
+        html = page(explanation)
+        if options.html == "-":
+            sys.stdout.buffer.write(html.encode("utf-8"))
+        else:
+            write_atomically(options.html, html)
+    elif set_up_output(options.json):
+        shared = [match._asdict() for match in explanation.shared]
+        print(json.dumps({"score": explanation.score, "shared": shared}, ensure_ascii=False))
+    else:
+        print(explanation_table(explanation))

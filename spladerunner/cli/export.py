@@ -1,0 +1,57 @@
+"""The command `spladerunner export`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from spladerunner.cli.exit_status import exit_on_sigterm
+from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+
+def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the command line."""
+    parser = commands.add_parser(
+        "export",
+        help="export a checkpoint to a bundle",
+        description="Exports a checkpoint, or a pair of them, to a bundle, and compares its vectors with the "
+        "checkpoint's.",
+    )
+    source = "FOLDER|REPOSITORY[@REVISION]"
+    parser.add_argument("--doc", required=True, metavar=source, help="the document model, a folder or on the Hub")
+    parser.add_argument("--query", metavar=source, help="the query model (default: by the document model's files)")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="the bundle; must not exist")
+    parser.add_argument(
+        "--for",
+        dest="target",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="int8 graphs for CPUs, or float16 graphs for CUDA (default: cpu)",
+    )
+    parser.add_argument(
+        "--inference-free", action="store_true", help="queries need no model: each of their tokens weighs 1"
+    )
+    parser.add_argument("--pooling", choices=POOLINGS, help="the pooling (default: by the checkpoint's files)")
+    parser.add_argument(
+        "--activation", choices=tuple(ACTIVATIONS), help="the activation (default: by the checkpoint's files)"
+    )
+    parser.add_argument("--allow-pickle", action="store_true", help="accept weights that are not safetensors")
+    parser.add_argument("--name", help="the model's name (default: the name of the bundle's folder)")
+    parser.add_argument(
+        "--license", help="the license of the weights, an SPDX identifier (default: by the checkpoint's card)"
+    )
+    parser.add_argument("--accept-drift", action="store_true", help="keep a bundle that fails verification")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from spladerunner.export import ExportOptions, export_bundle
+
+    exit_on_sigterm()
+    given = {field.name: getattr(options, field.name) for field in fields(ExportOptions)}
+    export_bundle(ExportOptions(**given), progress=lambda line: print(line, file=sys.stderr, flush=True))

@@ -1,0 +1,87 @@
+"""Options that several commands share, and types of arguments."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+
+from spladerunner.expander import Expander
+from spladerunner.model.hub import split_revision
+from spladerunner.model.registry import EMBEDDED
+
+MODEL = "NAME[@REVISION]|FOLDER"
+"""The metavar of an argument that names a model."""
+
+
+def add_model_options(parser: argparse.ArgumentParser, *, default_model: bool = True) -> None:
+    """Adds the options of every command that runs a model; open_expander reads them.
+
+    default_model: without --model, options.model is the embedded model's name; if False, it is None.
+    """
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default=EMBEDDED if default_model else None,
+        metavar=MODEL,
+        help=f"a known model, a repository on the Hub, or a folder (default: the embedded {EMBEDDED})",
+    )
+    group.add_argument(
+        "--threads", type=positive_count, metavar="N", help="texts that run at once (default: the available cores)"
+    )
+    group.add_argument(
+        "--max-length",
+        type=positive_count,
+        metavar="N",
+        help="tokens read from each text, special tokens included (default: the model's own)",
+    )
+    group.add_argument(
+        "--provider",
+        action="append",
+        metavar="NAME",
+        help="an execution provider of onnxruntime; repeat it, best first (default: CPUExecutionProvider)",
+    )
+    parser.set_defaults(parser=parser)
+
+
+def add_json_option(parser: argparse._ActionsContainer, help_text: str) -> None:
+    """Adds --json; terminal.set_up_output reads it."""
+    parser.add_argument("--json", action="store_true", help=help_text)
+
+
+def open_expander(options: argparse.Namespace, model: str | None = None) -> Expander:
+    """Opens the model that the options name, or another one with the same options.
+
+    A number that the model does not allow, such as a --max-length above its positions, is a usage error: exit status 2.
+    Raises what Expander raises otherwise.
+    """
+    parser: argparse.ArgumentParser = options.parser
+    name, revision = split_revision(model or options.model or EMBEDDED)
+    try:
+        return Expander(
+            name, options.max_length, threads=options.threads, providers=options.provider, revision=revision
+        )
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def positive_count(text: str) -> int:
+    """An integer of at least 1; larger ones than sys.maxsize become sys.maxsize."""
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
+    return min(count, sys.maxsize)
+
+
+def positive_weight(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return weight

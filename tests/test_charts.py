@@ -1,0 +1,125 @@
+"""The shapes of the charts, read from the SVG; their looks are tested in tests/browser."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from spladerunner.evaluation import charts
+from spladerunner.evaluation.charts import Point
+
+POINTS = [
+    Point("16", "a top 16: 0.2", 1e5, 0.2, "model0", "top"),
+    Point("32", "a top 32: 0.3", 2e5, 0.3, "model0", "top"),
+    Point("≥ 1", "a min 1: 0.31", 2e5, 0.31, "model0", "min"),
+    Point("all", "a: 0.33", 8e5, 0.33, "model0"),
+    Point("all", "<b> & c: 0.33", 8e5, 0.33, "model1"),
+]
+BASELINE = Point("BM25", "BM25: 0.25", 4e5, 0.25, "bm25")
+
+
+def texts(svg: str) -> list[str]:
+    return [element.text or "" for element in ET.fromstring(svg).iter("text")]
+
+
+def places(svg: str) -> dict[str, tuple[float, float]]:
+    """Positions of the points, {title: (x, y)}, y downwards."""
+    found = {}
+    for group in ET.fromstring(svg).iter("g"):
+        title, use = group.find("title"), group.find(".//use")
+        if title is not None and use is not None:
+            found[str(title.text)] = (float(use.attrib["x"]), float(use.attrib["y"]))
+    return found
+
+
+def outline(svg: str, color: str) -> list[tuple[float, float]]:
+    """The corners of the area that has the color, downwards and to the right."""
+    (path,) = (
+        element.attrib["d"]
+        for element in ET.fromstring(svg).iter("path")
+        if f"fill: var(--{color})" in element.attrib.get("style", "")
+    )
+    return [(float(x), float(y)) for x, y in re.findall(r"[ML] (\S+) (\S+)", path)]
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[str]:
+    return charts.quality_against_size(POINTS, BASELINE, "nDCG@10")
+
+
+def test_points_are_placed_by_logarithm_of_size_and_by_quality(drawn: list[str]) -> None:
+    for svg in drawn:
+        at = places(svg)
+        assert len(at) == 6  # the title of the fifth is escaped, and read back here
+        x = {title: place[0] for title, place in at.items()}
+        doubled = x["a top 32: 0.3"] - x["a top 16: 0.2"]
+        assert x["a: 0.33"] - x["a top 32: 0.3"] == pytest.approx(2 * doubled, abs=0.05)
+        y = {title: place[1] for title, place in at.items()}
+        tenth = y["a top 16: 0.2"] - y["a top 32: 0.3"]
+        assert tenth > 0 and y["BM25: 0.25"] - y["a top 32: 0.3"] == pytest.approx(tenth / 2, abs=0.05)
+        assert x["a top 32: 0.3"] == x["a min 1: 0.31"] and "<b> & c: 0.33" in at
+
+
+def test_each_label_is_drawn_at_most_once_beside_its_point(drawn: list[str]) -> None:
+    wide, narrow = map(texts, drawn)
+    assert {"16", "32", "≥ 1", "BM25"} <= {*wide} and wide.count("all") == 2
+    assert {"16", "32", "BM25"} <= {*narrow}
+
+
+def test_labels_without_room_are_left_out() -> None:
+    crowd = [Point(f"n{n}", "", 1e5, 0.2, "model0") for n in range(50)]
+    labels = [text for text in texts(charts.quality_against_size(crowd, BASELINE, "m")[1]) if text.startswith("n")]
+    assert 1 <= len(labels) <= 4
+
+
+def test_colors_are_variables_of_the_page_and_the_font_is_the_pages(drawn: list[str]) -> None:
+    for svg in (*drawn, charts.histogram("a", np.arange(9), 1), *charts.differences(np.array([1, -1.0]), "m")):
+        assert "#" not in re.sub(r'url\(#\w+\)|href="#\w+"', "", svg)
+        assert "font-family" not in svg and "<style" not in svg and "http" not in svg
+        assert {*re.findall(r"var\(--(\w+)\)", svg)} <= {*charts.COLORS}
+
+
+def test_ids_differ_between_charts_and_stay_from_run_to_run(drawn: list[str]) -> None:
+    again = charts.quality_against_size(POINTS, BASELINE, "nDCG@10")
+    assert again == drawn
+    every = [*drawn, charts.histogram("a", np.arange(9), 1), charts.histogram("b", np.arange(9), 1)]
+    ids = [identifier for svg in every for identifier in re.findall(r' id="([^"]+)"', svg)]
+    assert ids and len({*ids}) == len(ids)
+
+
+def test_a_histogram_counts_every_value_in_few_bars() -> None:
+    counts = np.zeros(1000, dtype=np.int64)
+    counts[[0, 10, 60, 999]] = 1, 5, 3, 2
+    corners = outline(charts.histogram("a", counts, 1), "own")
+    floor = corners[0][1]
+    heights = [floor - y for _, y in corners]
+    steps = heights[1:-1:2]
+    assert len(steps) <= charts.BARS
+    assert [height / max(steps) for height in steps if height] == pytest.approx([1, 0.5, 1 / 3], abs=0.01)
+    assert heights[1] == max(heights)
+
+
+def test_many_queries_are_drawn_as_quantiles_better_ones_upwards() -> None:
+    values = np.linspace(-1, 1, 7001)
+    for svg in charts.differences(values, "m"):
+        better, worse = outline(svg, "better"), outline(svg, "worse")
+        assert len(better) <= 2 * charts.MOST_QUERIES + 2
+        floor = better[-1][1]
+        heights = [floor - y for _, y in better[1:-1]]
+        assert heights == sorted(heights, reverse=True) and heights[0] > 0
+        assert max(y for _, y in worse) - floor == pytest.approx(heights[0], abs=0.1)
+    for svg in charts.differences(np.zeros(3), "m"):
+        assert len({y for _, y in outline(svg, "better")}) == 1
+
+
+def test_only_the_report_loads_matplotlib() -> None:
+    code = (
+        "import sys, spladerunner.evaluation.results; print('matplotlib' in sys.modules);"
+        "import spladerunner.evaluation.report; print('matplotlib' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\nTrue False\n"

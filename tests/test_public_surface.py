@@ -1,0 +1,172 @@
+"""The names that other programs may import: PUBLIC lists all of them, and this test guards them."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import collections.abc
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import numpy.typing as npt
+import pytest
+
+PUBLIC = {
+    "spladerunner": [
+        "CheckpointError",
+        "CollectionError",
+        "DownloadError",
+        "Expander",
+        "Explanation",
+        "InputError",
+        "IntegrityError",
+        "MissingExtraError",
+        "ModelFilesError",
+        "ModelSpec",
+        "OutputError",
+        "ProviderError",
+        "RoleName",
+        "SharedToken",
+        "Span",
+        "SparseVector",
+        "SpladeRunnerError",
+        "UnknownModelError",
+        "VerificationError",
+        "Vocabulary",
+        "fetch",
+        "list_models",
+    ],
+    "spladerunner.formats": [
+        "DEFAULT",
+        "FORMATS",
+        "MOST_IN_HNSW",
+        "Impacts",
+        "IndicesAndValues",
+        "LineFormatter",
+        "anserini",
+        "anserini_topic",
+        "csr",
+        "elasticsearch",
+        "elasticsearch_query",
+        "from_anserini",
+        "from_anserini_topic",
+        "from_csr",
+        "from_features",
+        "from_impacts",
+        "from_indices",
+        "from_milvus",
+        "from_pgvector",
+        "from_tokens",
+        "from_vespa",
+        "impact_scale",
+        "impacts",
+        "indices",
+        "milvus",
+        "milvus_query",
+        "opensearch",
+        "opensearch_query",
+        "pgvector",
+        "qdrant",
+        "qdrant_id",
+        "rank_features_query",
+        "read_ciff",
+        "seismic",
+        "tokens",
+        "vespa",
+        "write_ciff",
+    ],
+    "spladerunner.readers": ["Fields", "Input", "Record", "read_records"],
+    "spladerunner.bulk": ["Progress", "Shard", "encode"],
+    "spladerunner.export": ["ExportOptions", "Progress", "Target", "export_bundle"],
+}
+
+# Modules without __all__, whose names without an underscore may be imported: they need the extra `eval`.
+PUBLIC_MODULES = [
+    f"spladerunner.evaluation.{name}"
+    for name in ("bm25", "collection", "index_statistics", "measures", "report", "results", "search", "systems")
+]
+
+# Types of other packages.
+EXTERNAL = {id(value) for module in (builtins, typing, collections.abc, types, npt) for value in vars(module).values()}
+
+
+def public_objects(name: str) -> Iterator[tuple[str, Any]]:
+    module = importlib.import_module(name)
+    for attribute in PUBLIC[name]:
+        yield attribute, getattr(module, attribute)
+
+
+def annotations_of(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The annotations of a function, or of the fields and public methods of a class, each with its globals."""
+    if inspect.isclass(value) and value.__module__.startswith("spladerunner"):
+        scope = vars(importlib.import_module(value.__module__))
+        for annotation in vars(value).get("__annotations__", {}).values():
+            yield annotation, scope
+        for name, member in vars(value).items():
+            if name == "__init__" or not name.startswith("_"):
+                function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+                if inspect.isfunction(function):
+                    yield from annotations_of(function)
+    elif inspect.isfunction(value):
+        for annotation in value.__annotations__.values():
+            yield annotation, value.__globals__
+
+
+def types_in(annotation: Any, scope: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The types that a postponed annotation names, but for those of other packages."""
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", repr(annotation))
+    for node in ast.walk(ast.parse(text, mode="eval")):
+        if isinstance(node, ast.Name):
+            value = scope.get(node.id)
+            module = getattr(value, "__module__", "") or ""
+            if id(value) not in EXTERNAL and (module.startswith("spladerunner") or module in ("", "typing", "types")):
+                yield node.id, value
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_public_names_are_these(name: str) -> None:
+    module = importlib.import_module(name)
+    assert list(module.__all__) == sorted(module.__all__, key=lambda each: (not each.isupper(), each.islower(), each))
+    assert sorted(module.__all__) == sorted(PUBLIC[name])
+    assert all(hasattr(module, attribute) for attribute in module.__all__)
+
+
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
+def test_the_modules_of_the_evaluation_are_documented(name: str) -> None:
+    module = importlib.import_module(name)
+    names = {attribute for attribute, value in vars(module).items() if getattr(value, "__module__", "") == name}
+    assert module.__doc__ and any(not attribute.startswith("_") for attribute in names)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_types_of_public_signatures_are_public(name: str) -> None:
+    public = {id(value) for module in PUBLIC for _, value in public_objects(module)}
+    missing = {
+        f"{attribute}: {found}"
+        for attribute, value in public_objects(name)
+        for annotation, scope in annotations_of(value)
+        for found, kind in types_in(annotation, scope)
+        if kind is not None and not isinstance(kind, types.ModuleType) and id(kind) not in public
+    }
+    assert not missing
+
+
+def test_a_private_type_in_a_signature_is_found() -> None:
+    from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
+
+    found = {kind for text, scope in annotations_of(Tokenizer.encode) for _, kind in types_in(text, scope)}
+    assert found == {TokenizedText}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_objects_are_documented(name: str) -> None:
+    undocumented = {
+        attribute
+        for attribute, value in public_objects(name)
+        if (inspect.isclass(value) or inspect.isfunction(value)) and not inspect.getdoc(value)
+    }
+    assert not undocumented

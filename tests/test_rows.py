@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from spladerunner.evaluation.rows import Cell, Figure, Row
+
+LENGTH: Figure[str] = Figure("length", "characters", lambda text: len(text) or None, "{:d}".format)
+
+
+def test_a_figure_without_a_value_is_told_from_a_system_without_the_figure() -> None:
+    assert LENGTH.row(["ab", "", None]) == Row(
+        "length", "characters", (Cell(2, "2", False), Cell(None, "not defined", False), Cell(None, "", False))
+    )
+
+
+def test_the_best_cells_are_those_whose_text_is_the_best_value_s() -> None:
+    higher: Figure[float] = Figure("x", "x", float, "{:.1f}".format, higher_is_better=True)
+    lower: Figure[float] = Figure("x", "x", float, "{:.1f}".format, higher_is_better=False)
+    values = [0.32, 0.34, 0.1, None]
+    assert [cell.best for cell in higher.row(values).cells] == [True, True, False, False]
+    assert [cell.best for cell in lower.row(values).cells] == [False, False, True, False]
+    assert not higher.row([None]).cells[0].best
