@@ -11,6 +11,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from spladerunner.errors import ModelFilesError
+from spladerunner.inference.fork import NATIVE_CALL
 from spladerunner.inference.prefix import prefixes, reads_words_apart
 from spladerunner.log import debug
 from spladerunner.vocabulary import Vocabulary
@@ -56,7 +57,8 @@ class Tokenizer:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+            with NATIVE_CALL:
+                self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises the bare Exception type
             raise ModelFilesError(
                 f"{path} cannot be read as a tokenizer: {error}. Fetch or export the model again.", path=path
@@ -126,7 +128,8 @@ class Tokenizer:
         """
         length = CHARACTERS_PER_TOKEN * max(wanted, LEAST_TOKENS)
         for beginning in prefixes(text, length) if self._reads_words_apart else (text,):
-            encoding = self._tokenizer.encode(_without_surrogates(beginning), add_special_tokens=False)
+            with NATIVE_CALL:
+                encoding = self._tokenizer.encode(_without_surrogates(beginning), add_special_tokens=False)
             if len(encoding) >= wanted:
                 break
         return encoding, beginning
