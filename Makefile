@@ -95,7 +95,7 @@ $(TEST)/installed: pyproject.toml
 
 $(DOCS)/installed: pyproject.toml
 	$(PYTHON) -m venv $(DOCS)
-	$(DOCS)/bin/pip install --quiet --disable-pip-version-check --editable ".[docs,formats]"
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check --editable ".[docs,formats,html]"
 	@touch $@
 
 # Debian's packages where there is no browser yet and they may be installed; the tests say what is missing.

@@ -100,7 +100,7 @@ def stage_seconds(python: Path, model: Path | None) -> dict[str, float]:
 
 
 def processes(folder: Path, own: Path) -> dict[str, Callable[[], float]]:
-    """A measurement for each of PROCESSES."""
+    """Measurements of PROCESSES."""
     models = models_of(folder, "bert-base")
     bundle = bundle_of(folder, "bert-base")
     expand = "from spladerunner import Expander; Expander({}).{}({!r})"

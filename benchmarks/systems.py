@@ -137,7 +137,7 @@ def reference(job: dict[str, Any]) -> Encode:
 
 
 def matrix_products(job: dict[str, Any]) -> Encode:
-    """A large MatMulInteger for each text, as an upper bound of int8 throughput; returns no vectors."""
+    """Large MatMulInteger for each text, as an upper bound of int8 throughput; returns no vectors."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -44,7 +44,7 @@ BATCH_SIZES = (1, 8, 32)
 FAILED = "failed"
 
 Job = dict[str, Any]
-"""A job of systems.py."""
+"""Job of systems.py."""
 
 Figures = dict[str, Any]
 """Figures of a run, or {"failed": reason}."""
@@ -166,7 +166,7 @@ def write_reference(folder: Path, shape: str, texts: str, max_length: int) -> st
 
 
 def with_job(setting: Setting, **changes: Any) -> Setting:
-    """The setting with changed fields of its job."""
+    """Copy of a setting with changed fields of its job."""
     return replace(setting, job={**setting.job, **changes})
 
 

@@ -37,7 +37,7 @@ def checkpoint_of(folder: Path, shape: str) -> Path:
 
 
 def models_of(folder: Path, shape: str) -> Path:
-    """Folder of the models made from a checkpoint: bundle/ and the files of its peers."""
+    """Folder of the models exported from a checkpoint: bundle/, and the files of its peers."""
     return folder / "models" / shape
 
 

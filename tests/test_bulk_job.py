@@ -58,6 +58,7 @@ def killed_until_done(arguments: list[str], seed: int, least_kills: int) -> int:
     raise AssertionError("never done")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard", ["1/1", "2/3"])
 def test_a_job_that_is_killed_again_and_again_writes_the_same_files(tmp_path: Path, bundle: Path, shard: str) -> None:
     corpus = write_corpus(tmp_path / "corpus.jsonl", 3000, bad=True)
@@ -202,6 +203,7 @@ def test_an_output_that_exists_or_is_being_written_is_left_alone(tmp_path: Path,
         encode(expander, [Input(str(corpus))], tmp_path / "out.gz")
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_was_saved(tmp_path: Path, bundle: Path) -> None:
     corpus = write_corpus(tmp_path / "c.jsonl", 1500)
     arguments = ["encode", str(corpus), "--model", str(bundle), "-o", str(tmp_path / "out")]
@@ -237,6 +239,7 @@ def test_standard_input_is_read_but_not_sharded(tmp_path: Path, bundle: Path) ->
     assert [json.loads(line)["id"] for line in (tmp_path / "out").read_text().splitlines()] == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_memory_is_flat(tmp_path: Path, bundle: Path) -> None:
     peaks = []
     for count in (2_000, 30_000):

@@ -59,6 +59,7 @@ def drawn(output: str) -> list[list[str]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(b.runs for b in blocks(page.read_text("utf-8")))], ids=name
 )
@@ -151,6 +152,25 @@ def project_urls() -> dict[str, str]:
 
 def test_the_readme_is_one_screen() -> None:
     assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "design.md"], ids=name)
+def test_the_picture_of_a_checkpoint_names_the_passes_in_order(page: Path) -> None:
+    from spladerunner.export.passes import passes
+
+    names = ["convert", *(each.name for each in passes("cpu", positions=512)), "verify"]
+    (drawn,) = re.findall("^checkpoint ─▶ (.*) ─▶ bundle$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert drawn.split(" ─▶ ") == names
+
+
+@pytest.mark.torch
+def test_the_design_describes_each_pass() -> None:
+    from spladerunner.export.passes import passes
+
+    names = [each.name for target in ("cpu", "cuda") for each in passes(target, positions=512)]
+    described = re.findall(r"^\| ([a-z0-9 ]+) \|", (DOCS / "design.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(described) >= {"convert", *names, "verify"}
 
 
 def test_the_picture_is_what_the_embedded_pair_gives() -> None:

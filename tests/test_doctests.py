@@ -22,14 +22,15 @@ NEED_A_CHECKPOINT = {"export_bundle"}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-def modules_with_examples() -> list[str]:
+def modules_with_examples() -> list[Any]:
     folders = {"spladerunner": ROOT / "spladerunner", "spladerunner.export": ROOT / "export"}
     found = []
     for package, folder in folders.items():
         for path in sorted(folder.rglob("*.py")):
             if ">>> " in path.read_text(encoding="utf-8"):
                 parts = path.relative_to(folder).with_suffix("").parts
-                found.append(".".join([package, *(part for part in parts if part != "__init__")]))
+                name = ".".join([package, *(part for part in parts if part != "__init__")])
+                found.append(pytest.param(name, marks=[pytest.mark.torch] if folder.name == "export" else []))
     return found
 
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import pytrec_eval
 import scipy.stats
 
-from spladerunner import Expander, templating
+from spladerunner import Expander
 from spladerunner.cli.eval import drawn
-from spladerunner.evaluation import bm25, index_statistics, measures, results, rows, search, systems
+from spladerunner.evaluation import systems
 from spladerunner.evaluation.collection import Collection
 from spladerunner.evaluation.results import Evaluation, evaluate
 from spladerunner.evaluation.systems import UNPRUNED, Pruning
@@ -211,6 +209,7 @@ def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path, pack
     assert "pip install 'spladerunner[eval]'" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_options_of_a_model_reach_every_model_that_is_compared(tmp_path: Path) -> None:
     write_bundle(tmp_path / "other")
     folder = write_beir(tmp_path / "b")
@@ -222,9 +221,3 @@ def test_the_options_of_a_model_reach_every_model_that_is_compared(tmp_path: Pat
     assert float(lengths[3]) < float(unlimited[3])
     assert run("eval", folder, "--compare", "tiny-en", tmp_path / "other", "--max-length", "99999").returncode == 2
     assert run("eval", folder, "--provider", "NoSuchProvider").returncode == 1
-
-
-@pytest.mark.parametrize("module", [bm25, index_statistics, measures, results, rows, search, systems, templating])
-def test_the_examples_in_docstrings_run(module: ModuleType) -> None:
-    failed, attempted = doctest.testmod(module)
-    assert failed == 0 and attempted > 0

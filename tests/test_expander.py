@@ -117,6 +117,7 @@ def test_stream_takes_texts_as_it_needs_them(bundle: Path) -> None:
     assert len(set(vectors)) == 1 and taken <= 20 + 50 // 5 + 1
 
 
+@pytest.mark.slow
 def test_stream_over_100_000_texts_holds_steady(bundle: Path) -> None:
     """Peak memory in a process of its own, after the first tenth and at the end."""
     code = """

@@ -19,6 +19,8 @@ from tests.conftest import ROOT
 from tests.hub_server import TOKEN, Hub, Repository, serve
 from tests.small_model import SmallGraph, tokenizer, write_bundle
 
+pytestmark = pytest.mark.slow  # each test starts processes
+
 BUNDLE = "owner/bundle"
 
 

@@ -43,6 +43,7 @@ def test_a_query_without_a_relevant_document_scores_zero_and_negative_grades_are
     assert scores["MRR@10"].tolist() == [0, 0.5] and scores[MAIN].tolist() == pytest.approx([0, 1 / math.log2(3)])
 
 
+@pytest.mark.slow
 def test_the_two_gains_are_never_confused_whatever_the_hash_seed() -> None:
     """ir_measures, given both at once, confuses them under some hash seeds."""
     code = """
@@ -79,6 +80,7 @@ def test_without_variance_there_is_no_p() -> None:
     assert compare(one, one / 2).p is None and compare(two, two / 2).p is None
 
 
+@pytest.mark.slow
 def test_queries_with_only_negative_grades_score_zero() -> None:
     """Passed on unchanged, they make trec_eval write outside its memory, which ends the process."""
     code = """

@@ -99,6 +99,7 @@ def hub(bundle: Path) -> Iterator[Hub]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_every_command_loads_what_fetch_has_cached_at_a_revision(hub: Hub, tmp_path: Path, bundle: Path) -> None:
     home = tmp_path / "home"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}

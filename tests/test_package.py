@@ -37,6 +37,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_packages_the_bundle_the_license_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         found = set(archive.namelist())
@@ -52,6 +53,7 @@ def test_the_wheel_holds_the_packages_the_bundle_the_license_and_nothing_else(wh
     assert "spladerunner/models/tiny-en/doc.onnx" in found and "spladerunner/py.typed" in found
 
 
+@pytest.mark.slow
 def test_the_metadata_is_complete(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("METADATA"))
@@ -65,6 +67,7 @@ def test_the_metadata_is_complete(wheel: Path) -> None:
     assert names == ["huggingface_hub", "numpy", "onnxruntime", "tokenizers", "tqdm"]
 
 
+@pytest.mark.slow
 def test_the_wheel_works_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"

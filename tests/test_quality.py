@@ -24,6 +24,8 @@ def stated(row: str) -> dict[str, float]:
     return {"scifact": float(found[1]), "cranfield": float(found[2])}
 
 
+@pytest.mark.slow
+@pytest.mark.torch
 @pytest.mark.parametrize(("name", "queries"), [("scifact", 300), ("cranfield", 225)])
 def test_int8_retrieves_as_well_as_the_checkpoints_and_the_card_says_so(
     shared: Path, expander: Expander, name: str, queries: int

@@ -73,6 +73,7 @@ def test_a_provider_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch:
 EMULATOR = shutil.which("qemu-x86_64")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86 has such processors")
 @pytest.mark.skipif(not EMULATOR, reason="needs qemu-x86_64 (Debian's qemu-user) for a processor without VNNI")
 def test_a_processor_without_vnni_is_told_to_be_exact(tmp_path: Path) -> None:
@@ -153,6 +154,7 @@ print(short, long, megabytes())
 """
 
 
+@pytest.mark.slow
 def test_memory_that_one_long_text_needed_is_given_back() -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not say how much memory a process has in /proc")
@@ -162,6 +164,7 @@ def test_memory_that_one_long_text_needed_is_given_back() -> None:
     assert later - short < (long - short) / 3
 
 
+@pytest.mark.slow
 def test_the_embedded_pair_serves_within_256_megabytes() -> None:
     """Both its graphs, texts of full length on every core, with the swap file closed to it."""
     limit = str(256 << 20)

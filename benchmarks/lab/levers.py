@@ -52,7 +52,7 @@ VARIANTS = (
 )
 
 Result = tuple[Mapping[str, Mapping[str, Sequence[float]]], Mapping[str, float], Mapping[str, float]]
-"""As `measure` returns it."""
+"""Seconds by variant and length, differences and seconds to open by variant."""
 
 
 def embed_from_columns(graph: onnx.GraphProto) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spladerunner.errors import ModelFilesError
 from spladerunner.inference.pooling import ACTIVATIONS, max_pool, sparsify, sum_pool
@@ -14,6 +13,9 @@ from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import TokenizedText
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
+
+if TYPE_CHECKING:  # numpy.typing is slow to import
+    from numpy.typing import NDArray
 
 
 class Encoder(Protocol):

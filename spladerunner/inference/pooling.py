@@ -11,13 +11,16 @@ and only the positive ones, as relu makes most of a vocabulary zero.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spladerunner.vector import SparseVector
 
-Activation = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+if TYPE_CHECKING:  # numpy.typing is slow to import
+    from numpy.typing import NDArray
+
+Activation = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
 
 
 def _doubled(positive: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 Each text runs alone in the graph, unpadded, on one thread. So a text's vector does not depend on other texts: a
 quantized graph scales its activations over everything in a run. On CPUs this is also the fastest schedule
-(benchmarks/README.md).
+(benchmarks/lab/README.md).
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spladerunner.inference import arena  # before onnxruntime, which reads the environment at import
 
@@ -19,12 +19,15 @@ from spladerunner.inference.fork import NATIVE_CALL
 from spladerunner.inference.tokenizer import TokenizedText
 from spladerunner.log import debug
 
+if TYPE_CHECKING:  # numpy.typing is slow to import
+    from numpy.typing import NDArray
+
 CPU = "CPUExecutionProvider"
 ONNXRUNTIME_VERSION: str = onnxruntime.__version__
 
 SLOWER_FUSIONS = ("SkipLayerNormFusion",)
 """Optimizers that make a graph slower: on CPUs, onnxruntime's one operator for a sum and its layer normalization takes
-several times as long as its operators for the two (benchmarks/README.md)."""
+several times as long as its operators for the two (benchmarks/lab/README.md)."""
 
 _INPUTS = {
     "input_ids": "ids",

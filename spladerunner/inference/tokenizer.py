@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tokenizers
-from numpy.typing import NDArray
 
 from spladerunner.errors import ModelFilesError
 from spladerunner.inference.fork import NATIVE_CALL
 from spladerunner.inference.prefix import prefixes, reads_words_apart
 from spladerunner.log import debug
 from spladerunner.vocabulary import Vocabulary
+
+if TYPE_CHECKING:  # numpy.typing is slow to import
+    from numpy.typing import NDArray
 
 CHARACTERS_PER_TOKEN = 8
 """Characters of a long text tokenized at first, for each token wanted. Prose has five or six a token."""
