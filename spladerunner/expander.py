@@ -15,7 +15,7 @@ from spladerunner.explanation import Explanation, SharedToken
 from spladerunner.inference.admission import Admission
 from spladerunner.inference.cpu_count import available_cores
 from spladerunner.inference.encoder import Encoder, GraphEncoder, TokenWeightsEncoder
-from spladerunner.inference.fork import NATIVE_CALL
+from spladerunner.inference.fork import renew_in_child
 from spladerunner.inference.scheduler import run_in_order
 from spladerunner.inference.session import CPU, Session, check_providers
 from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
@@ -94,7 +94,8 @@ class Expander:
         else:
             self._tokens_in_flight = 2 * self._threads * max(self._max_length.values())
         self._encoders: dict[Role, Encoder] = {}
-        self._opening = threading.Lock()
+        self.renew_locks()
+        renew_in_child(self)
         self._admission = Admission(self._threads, self._tokens_in_flight)
         debug(
             __name__,
@@ -105,6 +106,10 @@ class Expander:
             self._threads,
             self._tokens_in_flight,
         )
+
+    def renew_locks(self) -> None:
+        """Called in a child of fork: the thread that opened a graph is gone, and the child opens it again."""
+        self._opening = threading.Lock()
 
     def __reduce__(self) -> tuple[partial[Expander], tuple[()]]:
         """Pickled as its arguments: the other process opens the model itself."""
@@ -229,7 +234,7 @@ class Expander:
     def _encoder(self, name: RoleName) -> Encoder:
         role = self._bundle.roles[name]
         served_by = replace(role, max_length=0)  # both roles may use one graph with different lengths
-        with NATIVE_CALL, self._opening:  # a fork waits until the graph is open
+        with self._opening:
             if served_by not in self._encoders:
                 debug(__name__, "%s: opening %s for %s", self.name, role.files[0], name)
                 self._encoders[served_by] = self._open(role)

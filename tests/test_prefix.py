@@ -14,55 +14,16 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 
 from spladerunner.inference.prefix import prefixes, reads_words_apart
 
-STRINGS = int(os.environ.get("SPLADERUNNER_ATTACK_STRINGS", "6000"))
-"""Strings tried in all; a million in `make attack`."""
+ATTACK = "SPLADERUNNER_ATTACK" in os.environ
+"""Set by `make attack`, which tries a million strings and all code points."""
 
-PIECES = [
-    "the",
-    "cat",
-    "sat",
-    "u.s.a.",
-    "reactor",
-    "don't",
-    "I'll",
-    "a",
-    "B",
-    "1234567",
-    "x1y",
-    "naïve",
-    "数",
-    "数据",
-    "Straße",
-    "ΣΑΣ",
-    "İ",
-    "é",
-    ".",
-    ",",
-    "--",
-    "<mask>",
-    "[MASK]",
-    "##ing",
-    "▁",
-    "▁foo",
-    "Ġ",
-    "<x>",
-    "Tok",
-    "tok",
-    "ﬁ",
-    "½",
-    "가",
-    "각",
-    "가",
-    "👨\u200d👩\u200d👧",
-    "{",
-    "é",
-    "É",
-    "[X Y]",
-    "\r\n",
-    "  ",
-    "   ",
-    *"\t\n\xa0\u3000\u200b\x00\xad́ͅ�",
-]
+STRINGS = 1_000_000 if ATTACK else 4_000
+
+WORDS = (
+    "the cat sat u.s.a. reactor don't I'll a B 1234567 x1y naïve Straße ΣΑΣ İ . , -- <mask> [MASK] ##ing Ġ <x> Tok { É"
+)
+PIECES = [*WORDS.split(" "), *"数据▁ﬁ½가각", "▁foo", "e\u0301", "\u1100\u1161", "👨\u200d👩\u200d👧", "[X Y]"]
+PIECES += ["\r\n", "  ", "   ", *"\t\n\u00a0\u3000\u200b\0\u00ad\u0301\u0345\ufffd"]
 ADDED = ["<mask>", "[MASK]", "Tok", "u.s.a.", "<x>", "数", "e\u0301", "ﬁ", "naïve", "tok", "the", "a", "a.", "É", "B1"]
 NORMALIZERS = [
     None,
@@ -214,19 +175,17 @@ def agrees(made: Tokenizer, text: str, length: int) -> bool:
 
 
 @given(tokenizers_of_all_families(), st.lists(st.tuples(texts, st.integers(0, 60)), min_size=20, max_size=20))
-@settings(max_examples=STRINGS // 20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=STRINGS // 20, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_tokens_of_a_prefix_are_the_first_tokens_of_the_text(made: Tokenizer, cases: list[tuple[str, int]]) -> None:
     assume(reads_words_apart(made))
     for text, length in cases:
         assert agrees(made, text, length), (text, length)
 
 
-@pytest.mark.parametrize(
-    "position", ["{} the cat sat", "the{} cat sat", "the cat {}", "the {}cat sat", "the cat{} sat"]
-)
+@pytest.mark.slow
 @pytest.mark.parametrize("family", range(4))
-def test_no_code_point_changes_the_tokens_before_it(family: int, position: str) -> None:
-    """All code points, a few hundred a text; one by one where a text of them disagrees."""
+def test_no_code_point_changes_the_tokens_before_it(family: int) -> None:
+    """All code points in `make attack`, else a part: at the start, the middle and the end of words and texts."""
     model, splitter, normalizer = [
         (word_piece(), pre_tokenizers.BertPreTokenizer(), normalizers.BertNormalizer()),
         (byte_pairs(), pre_tokenizers.ByteLevel(), normalizers.NFC()),
@@ -237,15 +196,13 @@ def test_no_code_point_changes_the_tokens_before_it(family: int, position: str) 
     made.pre_tokenizer = splitter
     if normalizer is not None:
         made.normalizer = normalizer
-    for chunk in chunks():
-        text = " ".join(position.format(character) for character in chunk)
-        if not agrees(made, text, len(text) // 2):
-            wrong = [hex(ord(character)) for character in chunk if not agrees(made, position.format(character), 0)]
-            pytest.fail(f"{position!r}: {wrong or [hex(ord(chunk[0])), hex(ord(chunk[-1]))]}")
+    for chunk in chunks(64):
+        text = " ".join(f"{character} the{character} cat {character}x sa{character}t" for character in chunk)
+        assert agrees(made, text, len(text) // 5), (hex(ord(chunk[0])), hex(ord(chunk[-1])))
 
 
-def chunks(size: int = 400) -> Iterator[str]:
-    for start in range(0, sys.maxunicode + 1, size):
+def chunks(size: int) -> Iterator[str]:
+    for start in range(0, sys.maxunicode + 1, size if ATTACK else 20 * size):
         characters = (chr(at) for at in range(start, min(start + size, sys.maxunicode + 1)))
         if chunk := "".join(character for character in characters if not "\ud800" <= character <= "\udfff"):
             yield chunk
@@ -294,4 +251,4 @@ def test_a_part_that_may_read_across_a_space_makes_the_whole_text_be_read(made: 
 
 def test_the_comparison_finds_a_tokenizer_that_reads_across_a_space() -> None:
     made = with_part(added="t c")
-    assert not agrees(made, "the cat sat on the mat cat", 4) and agrees(with_part(), "the cat cat cat", 4)
+    assert not agrees(made, "the cat sat on the mat cat", 20) and agrees(with_part(), "the cat sat on the mat cat", 20)

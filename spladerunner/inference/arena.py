@@ -27,6 +27,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once
 
 import onnxruntime
 
+from spladerunner.inference.fork import NATIVE_CALL
 from spladerunner.log import debug
 
 PATIENCE = 256
@@ -48,8 +49,10 @@ def products_saturate() -> bool:
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(_LARGEST_PRODUCT, options, providers=["CPUExecutionProvider"])
-    (product,) = session.run(None, {"a": np.full((1, 4), 255, dtype=np.uint8)})
+    with NATIVE_CALL:
+        session = onnxruntime.InferenceSession(_LARGEST_PRODUCT, options, providers=["CPUExecutionProvider"])
+        (product,) = session.run(None, {"a": np.full((1, 4), 255, dtype=np.uint8)})
+        del session
     saturates = bool(product.item() != 4 * 255 * 127)
     debug(__name__, "int8 products %s on this processor", "saturate" if saturates else "are exact")
     return saturates
@@ -67,7 +70,8 @@ def register_arena() -> bool:
     )
     by_powers_of_two = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 0})
     try:
-        onnxruntime.create_and_register_allocator(memory, by_powers_of_two)
+        with NATIVE_CALL:
+            onnxruntime.create_and_register_allocator(memory, by_powers_of_two)
     except Exception as error:  # onnxruntime's errors share no narrower type
         if "already" not in str(error):
             raise

@@ -77,9 +77,10 @@ class Session:
         if saturates:
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=list(providers), disabled_optimizers=list(SLOWER_FUSIONS)
-            )
+            with NATIVE_CALL:
+                self._session = onnxruntime.InferenceSession(
+                    str(path), options, providers=list(providers), disabled_optimizers=list(SLOWER_FUSIONS)
+                )
         except Exception as error:  # onnxruntime's errors share no narrower type
             raise ModelFilesError(
                 f"{path} cannot be opened by onnxruntime {ONNXRUNTIME_VERSION}: {error}. "
@@ -132,8 +133,7 @@ class Session:
         )
 
     def __del__(self) -> None:
-        with NATIVE_CALL:  # closing a session returns memory to the arena, under its lock
-            self.__dict__.pop("_session", None)
+        NATIVE_CALL.destroy([self.__dict__.pop("_session", None)])  # it returns memory to the arena, under a lock
 
     @contextmanager
     def run(self, text: TokenizedText) -> Iterator[NDArray[np.floating]]:
