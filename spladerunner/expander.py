@@ -94,7 +94,7 @@ class Expander:
         else:
             self._tokens_in_flight = 2 * self._threads * max(self._max_length.values())
         self._encoders: dict[Role, Encoder] = {}
-        self.renew_locks()
+        self._renew_locks()
         renew_in_child(self)
         self._admission = Admission(self._threads, self._tokens_in_flight)
         debug(
@@ -107,7 +107,7 @@ class Expander:
             self._tokens_in_flight,
         )
 
-    def renew_locks(self) -> None:
+    def _renew_locks(self) -> None:
         """Called in a child of fork: the thread that opened a graph is gone, and the child opens it again."""
         self._opening = threading.Lock()
 

@@ -43,10 +43,10 @@ class Admission:
     def __init__(self, threads: int, tokens: int) -> None:
         self._threads = threads
         self._tokens = tokens
-        self.renew_locks()
+        self._renew_locks()
         renew_in_child(self)
 
-    def renew_locks(self) -> None:
+    def _renew_locks(self) -> None:
         """Forgets every text: in a child of fork, the threads that ran or waited are gone."""
         self._lock = threading.Lock()
         self._waiting: list[Ticket] = []

@@ -87,7 +87,7 @@ class NativeCalls:
 class HasLocks(Protocol):
     """An object with locks of Python code."""
 
-    def renew_locks(self) -> None:
+    def _renew_locks(self) -> None:
         """Replaces the locks, as other threads may hold them that the child does not have."""
 
 
@@ -101,7 +101,7 @@ def renew_in_child(owner: HasLocks) -> None:
 
 def _renew_all() -> None:
     for owner in _with_locks:
-        owner.renew_locks()
+        owner._renew_locks()
 
 
 NATIVE_CALL = NativeCalls()
