@@ -8,14 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from os import PathLike
+from typing import Any
 
 from spladerunner.errors import IntegrityError, ModelFilesError
 from spladerunner.explanation import Explanation, SharedToken
+from spladerunner.inference.admission import Admission
 from spladerunner.inference.cpu_count import available_cores
 from spladerunner.inference.encoder import Encoder, GraphEncoder, TokenWeightsEncoder
+from spladerunner.inference.fork import renew_in_child
 from spladerunner.inference.scheduler import run_in_order
 from spladerunner.inference.session import CPU, Session, check_providers
-from spladerunner.inference.tokenizer import Tokenizer
+from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
 from spladerunner.log import debug
 from spladerunner.model.bundle import TOKENIZER, Bundle
 from spladerunner.model.hub import fetch
@@ -33,10 +36,10 @@ class Expander:
         The embedded pair by default. A repository is downloaded once, into the cache of huggingface_hub.
     max_length: tokens read of a text at most, special tokens included; one number, or {"doc": 256, "query": 32}.
         By default as the model's manifest says.
-    threads: texts that run at the same time, one thread each. By default the cores that this process may use, by its
-        affinity and its CPU quota.
+    threads: texts that run at the same time, one thread each, whoever calls. By default the cores that this process may
+        use, by its affinity and its CPU quota.
     providers: execution providers of onnxruntime, in order of preference. By default the CPU.
-    tokens_in_flight: limit of the tokens of one call that run at the same time; a longer text runs alone. It bounds
+    tokens_in_flight: limit of the tokens that run at the same time, of all calls; a longer text runs alone. It bounds
         memory: a running text takes its tokens × vocabulary size × 4 bytes. By default twice `threads` texts of full
         length.
     revision: branch, tag or commit of a repository on the Hub.
@@ -70,6 +73,14 @@ class Expander:
     ) -> None:
         if tokens_in_flight is not None and batch_tokens is not None:
             raise TypeError("batch_tokens is the former name of tokens_in_flight: give tokens_in_flight only")
+        self._arguments: dict[str, Any] = {
+            "model": model,
+            "max_length": dict(max_length) if isinstance(max_length, Mapping) else max_length,
+            "threads": threads,
+            "providers": providers,
+            "tokens_in_flight": batch_tokens if tokens_in_flight is None else tokens_in_flight,
+            "revision": revision,
+        }
         self._providers = (CPU,) if providers is None else tuple(providers)
         check_providers(self._providers)
         self._bundle = Bundle.open(fetch(model, revision=revision))
@@ -83,7 +94,9 @@ class Expander:
         else:
             self._tokens_in_flight = 2 * self._threads * max(self._max_length.values())
         self._encoders: dict[Role, Encoder] = {}
-        self._opening = threading.Lock()
+        self._renew_locks()
+        renew_in_child(self)
+        self._admission = Admission(self._threads, self._tokens_in_flight)
         debug(
             __name__,
             "loaded %s from %s: max_length %s, %d threads, %d tokens in flight",
@@ -93,6 +106,14 @@ class Expander:
             self._threads,
             self._tokens_in_flight,
         )
+
+    def _renew_locks(self) -> None:
+        """Called in a child of fork: the thread that opened a graph is gone, and the child opens it again."""
+        self._opening = threading.Lock()
+
+    def __reduce__(self) -> tuple[partial[Expander], tuple[()]]:
+        """Pickled as its arguments: the other process opens the model itself."""
+        return partial(Expander, **self._arguments), ()
 
     def __repr__(self) -> str:
         return f"Expander({self._bundle.name!r}, max_length={dict(self._max_length)}, threads={self._threads})"
@@ -171,12 +192,13 @@ class Expander:
         threads = min(self._threads, len(texts)) if isinstance(texts, Sequence) else self._threads
         max_length = self._max_length[role]
         tokenized = (self._tokenizer.encode(text, max_length) for text in _checked(texts))
-        return run_in_order(
-            tokenized,
-            self._encoder(role),
-            threads=max(threads, 1),
-            tokens_in_flight=self._tokens_in_flight,
-        )
+        encoder = self._encoder(role)
+
+        def run(text: TokenizedText) -> SparseVector:
+            with self._admission.admit(text.ids.size):
+                return encoder(text)
+
+        return run_in_order(tokenized, run, threads=max(threads, 1), tokens_in_flight=self._tokens_in_flight)
 
     def explain(self, query: str, document: str) -> Explanation:
         """Explains a score: the tokens that a query and a document share, largest product of weights first.

@@ -31,16 +31,18 @@ class SparseVector:
 
     def __init__(self, indices: ArrayLike, values: ArrayLike) -> None:
         given = np.asarray(indices)
-        if given.size and (given.dtype.kind not in "iu" or given.max() > np.iinfo(np.int32).max):
-            raise ValueError(f"indices must be integers that fit into int32, not {given.dtype} up to {given.max()}")
+        if given.size and given.dtype.kind not in "iu":
+            raise ValueError(f"indices must be integers, not {given.dtype}")
+        if given.size and not 0 <= given.min() <= given.max() <= np.iinfo(np.int32).max:
+            raise ValueError(f"indices must lie in 0 to 2147483647, not in {given.min()} to {given.max()}")
         indices = np.array(given, dtype=np.int32)
         values = np.array(values, dtype=np.float32)
         if indices.ndim != 1 or indices.shape != values.shape:
             raise ValueError(
                 f"indices and values must be one-dimensional and equally long, not {indices.shape} and {values.shape}"
             )
-        if indices.size and (indices[0] < 0 or not np.all(indices[:-1] < indices[1:])):
-            raise ValueError("indices must be non-negative, strictly ascending")
+        if not np.all(indices[:-1] < indices[1:]):
+            raise ValueError("indices must be strictly ascending")
         if not np.all(np.isfinite(values)):
             raise ValueError("values must be finite")
         indices.flags.writeable = values.flags.writeable = False
@@ -52,13 +54,17 @@ class SparseVector:
         return self.indices.size
 
     def __eq__(self, other: object) -> bool:
-        """True for equal indices and values, bit for bit."""
+        """True for equal indices and equal values; 0.0 equals -0.0."""
         if not isinstance(other, SparseVector):
             return NotImplemented
         return np.array_equal(self.indices, other.indices) and np.array_equal(self.values, other.values)
 
     def __hash__(self) -> int:
-        return hash((self.indices.tobytes(), self.values.tobytes()))
+        return hash((self.indices.tobytes(), (self.values + np.float32(0)).tobytes()))  # -0.0 + 0.0 is 0.0
+
+    def __reduce__(self) -> tuple[type[SparseVector], tuple[NDArray[np.int32], NDArray[np.float32]]]:
+        """Copied and pickled by the constructor, which checks the arrays and makes them read-only."""
+        return SparseVector, (self.indices, self.values)
 
     def dot(self, other: SparseVector) -> float:
         """The dot product with another vector of the same vocabulary, summed in float64.
@@ -89,10 +95,12 @@ class SparseVector:
         return SparseVector(self.indices[kept], self.values[kept])
 
     def prune(self, min_weight: float) -> SparseVector:
-        """The weights of at least min_weight.
+        """The weights of at least min_weight. Raises ValueError if it is NaN.
 
         >>> SparseVector([3, 7, 9], [0.5, 2.0, 1.0]).prune(1.0).indices.tolist()
         [7, 9]
         """
+        if np.isnan(min_weight):
+            raise ValueError(f"min_weight={min_weight} is not a number")
         kept = self.values >= np.float32(min_weight)
         return SparseVector(self.indices[kept], self.values[kept])

@@ -23,7 +23,7 @@ def test_the_decisions_of_an_expander_are_logged(bundle: Path, caplog: pytest.Lo
     for name, pattern in [
         ("spladerunner.expander", "2 threads, 99 tokens in flight"),
         ("spladerunner.expander", "opening doc.onnx for doc"),
-        ("spladerunner.inference.tokenizer", "long runs in texts are collapsed"),
+        ("spladerunner.inference.tokenizer", "of a long text a prefix is tokenized"),
         ("spladerunner.inference.arena", "int8 products"),
         ("spladerunner.inference.session", "['CPUExecutionProvider']: one thread a run"),
     ]:

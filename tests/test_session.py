@@ -28,7 +28,8 @@ def text_of(ids: list[int]) -> TokenizedText:
 def test_feeds_the_inputs_that_the_graph_has(tmp_path: Path, inputs: tuple[str, ...]) -> None:
     graph = SmallGraph()
     session = Session(graph.save(tmp_path / "doc.onnx", inputs=inputs))
-    np.testing.assert_allclose(session.run(text_of([2, 7, 9, 3]))[0], graph.logits([2, 7, 9, 3]), rtol=1e-5, atol=1e-5)
+    with session.run(text_of([2, 7, 9, 3])) as logits:
+        np.testing.assert_allclose(logits[0], graph.logits([2, 7, 9, 3]), rtol=1e-5, atol=1e-5)
     assert not session.pools_inside and session.vocabulary_size == graph.embedding.shape[0]
 
 
@@ -103,10 +104,38 @@ def test_an_arena_that_the_program_has_made_before_serves_too(tmp_path: Path) ->
         f"session = Session({str(graph)!r})\n"
         "for length in [40] + [4] * 300:\n"  # less memory is needed, and that arena is left alone
         "    ids = np.full((1, length), 5)\n"
-        "    logits = session.run(TokenizedText(ids, np.ones_like(ids), np.zeros_like(ids), length))\n"
-        "print(logits.shape[:2])\n"
+        "    with session.run(TokenizedText(ids, np.ones_like(ids), np.zeros_like(ids), length)) as logits:\n"
+        "        shape = logits.shape[:2]\n"
+        "print(shape)\n"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "(1, 4)\n"
+
+
+ORDER = """
+import resource, sys
+from spladerunner import Expander
+expander, role = Expander(threads=int(sys.argv[2])), sys.argv[3]
+texts = ["cat " * length for length in range(1, 255)]
+if sys.argv[1] == "descending":
+    texts.reverse()
+if sys.argv[2] == "1":
+    for text in texts:
+        expander.encode(text, role=role)
+else:
+    expander.encode(texts, role=role)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["doc", "query"])
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_peak_memory_is_that_of_the_longest_text_in_any_order(threads: str, role: str) -> None:
+    peaks = {
+        order: int(subprocess.check_output([sys.executable, "-c", ORDER, order, threads, role], text=True))
+        for order in ("descending", "ascending")
+    }
+    assert peaks["ascending"] <= 1.3 * peaks["descending"], peaks
 
 
 MEMORY = """

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -84,7 +86,7 @@ def test_pickles() -> None:
         ([[1]], [[1.0]], "one-dimensional"),
         ([2, 1], [1.0, 1.0], "ascending"),
         ([1, 1], [1.0, 1.0], "ascending"),
-        ([-1], [1.0], "non-negative"),
+        ([-1], [1.0], "must lie in 0 to"),
         ([1], [float("inf")], "finite"),
         ([1], [float("nan")], "finite"),
     ],
@@ -97,3 +99,27 @@ def test_an_invalid_vector_is_refused(indices: list[int], values: list[float], m
 def test_a_negative_top_is_refused() -> None:
     with pytest.raises(ValueError, match="-1"):
         SparseVector([1], [1.0]).top(-1)
+
+
+@pytest.mark.parametrize("index", [-1, -(2**32) + 5, 2**31, 2**32 + 5, 2**63 - 1])
+def test_no_index_wraps(index: int) -> None:
+    with pytest.raises(ValueError, match=rf"indices must lie in 0 to 2147483647, not in {index}"):
+        SparseVector(np.array([index], dtype=np.int64), [1.0])
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda vector: pickle.loads(pickle.dumps(vector))])
+def test_copies_are_equal_and_read_only(copied: Callable[[SparseVector], SparseVector]) -> None:
+    vector = SparseVector([1, 4], [2.0, 0.5])
+    found = copied(vector)
+    assert found == vector and hash(found) == hash(vector)
+    assert not found.indices.flags.writeable and not found.values.flags.writeable
+
+
+def test_equal_vectors_have_equal_hashes() -> None:
+    assert SparseVector([1], [0.0]) == SparseVector([1], [-0.0])
+    assert hash(SparseVector([1], [0.0])) == hash(SparseVector([1], [-0.0]))
+
+
+def test_prune_refuses_nan() -> None:
+    with pytest.raises(ValueError, match="min_weight=nan is not a number"):
+        SparseVector([1], [2.0]).prune(float("nan"))

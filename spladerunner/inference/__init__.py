@@ -1,8 +1,8 @@
 """Runs texts, in the order of these modules: tokenizer, scheduler, encoder, session, pooling. Private to spladerunner.
 
 text ─ tokenizer ─▶ TokenizedText ─ session ─▶ logits ─ pooling ─▶ SparseVector
-       (long_runs)   ids, mask: (1, L)  (arena)   (1, L, V)            (nnz,)
+       (prefix)      ids, mask: (1, L)  (arena)   (1, L, V)            (nnz,)
 
-encoder joins session and pooling, or looks token weights up; scheduler runs several texts at a time; cpu_count gives
-the number of threads.
+encoder joins session and pooling, or looks token weights up; scheduler runs several texts at a time, and admission
+bounds those of all callers; cpu_count gives the number of threads; fork keeps forks apart from native code.
 """

@@ -27,6 +27,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once
 
 import onnxruntime
 
+from spladerunner.inference.fork import NATIVE_CALL
 from spladerunner.log import debug
 
 PATIENCE = 256
@@ -48,8 +49,10 @@ def products_saturate() -> bool:
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(_LARGEST_PRODUCT, options, providers=["CPUExecutionProvider"])
-    (product,) = session.run(None, {"a": np.full((1, 4), 255, dtype=np.uint8)})
+    with NATIVE_CALL:
+        session = onnxruntime.InferenceSession(_LARGEST_PRODUCT, options, providers=["CPUExecutionProvider"])
+        (product,) = session.run(None, {"a": np.full((1, 4), 255, dtype=np.uint8)})
+        del session
     saturates = bool(product.item() != 4 * 255 * 127)
     debug(__name__, "int8 products %s on this processor", "saturate" if saturates else "are exact")
     return saturates
@@ -57,16 +60,18 @@ def products_saturate() -> bool:
 
 @cache
 def register_arena() -> bool:
-    """Registers one CPU arena for all sessions, which grows by what a run requests. Later calls do nothing.
+    """Registers one CPU arena for all sessions. Later calls do nothing.
 
-    The arenas that sessions have by default grow by doubling. False if the program has registered an allocator before.
+    It grows by powers of two: if it grew by what a run requests, texts of ascending length would each leave a region
+    behind that the next does not fit into. False if the program has registered an allocator before.
     """
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    as_requested = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1})
+    by_powers_of_two = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 0})
     try:
-        onnxruntime.create_and_register_allocator(memory, as_requested)
+        with NATIVE_CALL:
+            onnxruntime.create_and_register_allocator(memory, by_powers_of_two)
     except Exception as error:  # onnxruntime's errors share no narrower type
         if "already" not in str(error):
             raise
@@ -110,13 +115,20 @@ _peak_memory = PeakMemory()
 """Of all sessions, as they share the arena; in numbers of output."""
 
 
-def run_options(size: int) -> onnxruntime.RunOptions | None:
-    """Run options for an output of `size` numbers: they shrink the arena if its peak is long past; usually None.
+def has_fallen(size: int) -> bool:
+    """Records the output size of a run of any session. True if memory that only earlier runs needed should be freed.
 
-    By default the arena keeps forever what the longest text needed. An allocator of the host program is left alone, as
-    it may be unable to shrink.
+    By default the arena keeps forever what the longest text needed.
     """
-    if not (_peak_memory.has_fallen(size) and register_arena()):
+    return _peak_memory.has_fallen(size)
+
+
+def shrinking_run() -> onnxruntime.RunOptions | None:
+    """Run options that shrink the arena after the run.
+
+    None if the arena is the host program's: it is left alone, as it may be unable to shrink.
+    """
+    if not register_arena():
         return None
     debug(__name__, "shrinking the CPU arena after %d runs below half of its peak", PATIENCE)
     options = onnxruntime.RunOptions()

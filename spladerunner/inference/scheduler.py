@@ -7,6 +7,7 @@ quantized graph scales its activations over everything in a run. On CPUs this is
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -29,15 +30,19 @@ def run_in_order(
 
     At most tokens_in_flight tokens are running or waiting for their turn to be yielded; a text of more runs alone.
     Texts are taken from the iterable only within that limit. Closing the iterator ends the threads.
+    Raises RuntimeError if it is continued in a child of fork, which does not have the threads.
     """
     if threads == 1:
         yield from map(run, texts)
         return
+    process = os.getpid()
     from concurrent.futures import ThreadPoolExecutor  # one text starts faster without
 
     in_flight: deque[tuple[int, Future[SparseVector]]] = deque()
 
     def take() -> SparseVector:
+        if os.getpid() != process:
+            raise RuntimeError("a stream of vectors cannot be continued in a forked process: begin another one there")
         return in_flight.popleft()[1].result()
 
     executor = ThreadPoolExecutor(threads, thread_name_prefix="spladerunner")

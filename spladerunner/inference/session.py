@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from spladerunner.inference import arena  # before onnxruntime, which reads the 
 import onnxruntime
 
 from spladerunner.errors import ModelFilesError, ProviderError
+from spladerunner.inference.fork import NATIVE_CALL
 from spladerunner.inference.tokenizer import TokenizedText
 from spladerunner.log import debug
 
@@ -75,9 +77,10 @@ class Session:
         if saturates:
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=list(providers), disabled_optimizers=list(SLOWER_FUSIONS)
-            )
+            with NATIVE_CALL:
+                self._session = onnxruntime.InferenceSession(
+                    str(path), options, providers=list(providers), disabled_optimizers=list(SLOWER_FUSIONS)
+                )
         except Exception as error:  # onnxruntime's errors share no narrower type
             raise ModelFilesError(
                 f"{path} cannot be opened by onnxruntime {ONNXRUNTIME_VERSION}: {error}. "
@@ -111,6 +114,13 @@ class Session:
             )
         self.pools_inside: bool = len(output.shape) == 2
         self.vocabulary_size: int | None = output.shape[-1] if isinstance(output.shape[-1], int) else None
+        self._buffers = _OutputBuffers()
+        self._binds_output = (
+            self._on_cpu
+            and not self.pools_inside
+            and self.vocabulary_size is not None
+            and output.type == "tensor(float)"
+        )
         debug(
             __name__,
             "opened %s with onnxruntime %s on %s: one thread a run, exact int8 products %s, output %s %s",
@@ -122,16 +132,79 @@ class Session:
             output.shape,
         )
 
-    def run(self, text: TokenizedText) -> NDArray[np.floating]:
-        """Logits (1, L, V), or weights (1, V) if pools_inside. Raises ModelFilesError if the graph fails."""
+    def __del__(self) -> None:
+        NATIVE_CALL.destroy([self.__dict__.pop("_session", None)])  # it returns memory to the arena, under a lock
+
+    @contextmanager
+    def run(self, text: TokenizedText) -> Iterator[NDArray[np.floating]]:
+        """Logits (1, L, V), or weights (1, V) if pools_inside; valid only inside the with block.
+
+        Raises ModelFilesError if the graph fails.
+        """
         feeds = {name: getattr(text, _INPUTS[name]) for name in self._inputs}
-        options = arena.run_options(text.ids.size * (self.vocabulary_size or 1)) if self._on_cpu else None
+        length = text.ids.shape[1]
+        size = length * (self.vocabulary_size or 1)
+        shrinks = self._on_cpu and arena.has_fallen(size)
+        if shrinks:
+            self._buffers.clear()
+        options = arena.shrinking_run() if shrinks else None
+        buffer = self._buffers.take(size) if self._binds_output else None
         try:
-            output: NDArray[np.floating] = self._session.run([self._output], feeds, options)[0]
-        except Exception as error:  # onnxruntime's errors share no narrower type
-            raise ModelFilesError(
-                f"{self.path} failed on {text.ids.shape[1]} tokens; if the model accepts fewer, give a smaller "
-                f"max_length. onnxruntime says: {error}",
-                path=self.path,
-            ) from error
-        return output
+            try:
+                with NATIVE_CALL:
+                    if buffer is None:
+                        output: NDArray[np.floating] = self._session.run([self._output], feeds, options)[0]
+                    else:
+                        output = buffer[:size].reshape(1, length, -1)
+                        self._run_into(output, feeds, options)
+            except Exception as error:  # onnxruntime's errors share no narrower type
+                raise ModelFilesError(
+                    f"{self.path} failed on {length} tokens; if the model accepts fewer, give a smaller "
+                    f"max_length. onnxruntime says: {error}",
+                    path=self.path,
+                ) from error
+            yield output
+        finally:
+            if buffer is not None:
+                self._buffers.give_back(buffer)
+
+    def _run_into(
+        self,
+        output: NDArray[np.floating],
+        feeds: Mapping[str, NDArray[np.int64]],
+        options: onnxruntime.RunOptions | None,
+    ) -> None:
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, array)
+        binding.bind_output(self._output, "cpu", 0, output.dtype, output.shape, output.ctypes.data)
+        self._session.run_with_iobinding(binding, options)
+
+
+class _OutputBuffers:
+    """Memory for logits, reused from run to run: one buffer for each run at a time, as large as the longest text.
+
+    In onnxruntime's arena, texts of ascending length would each leave a region behind that the next does not fit into.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[NDArray[np.float32]] = []
+
+    def take(self, size: int) -> NDArray[np.float32]:
+        """A buffer of at least `size` numbers."""
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            return np.empty(size, dtype=np.float32)
+        if buffer.size >= size:
+            return buffer
+        del buffer  # before its successor is allocated
+        return np.empty(size, dtype=np.float32)
+
+    def give_back(self, buffer: NDArray[np.float32]) -> None:
+        """Makes a buffer available to later runs."""
+        self._free.append(buffer)
+
+    def clear(self) -> None:
+        """Frees the buffers that no run uses."""
+        self._free.clear()

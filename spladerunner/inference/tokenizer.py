@@ -10,7 +10,8 @@ import numpy as np
 import tokenizers
 
 from spladerunner.errors import ModelFilesError
-from spladerunner.inference.long_runs import can_collapse, collapse_long_runs, origins
+from spladerunner.inference.fork import NATIVE_CALL
+from spladerunner.inference.prefix import prefixes, reads_words_apart
 from spladerunner.log import debug
 from spladerunner.vocabulary import Vocabulary
 
@@ -58,11 +59,14 @@ class Tokenizer:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+            with NATIVE_CALL:
+                self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises the bare Exception type
             raise ModelFilesError(
                 f"{path} cannot be read as a tokenizer: {error}. Fetch or export the model again.", path=path
             ) from error
+        if getattr(self._tokenizer.model, "dropout", None):  # for training: it would give other tokens at each call
+            self._tokenizer.model.dropout = None
         # The tokenizer is shared by roles of different lengths, so the length is a parameter of each call.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -73,24 +77,23 @@ class Tokenizer:
             byte_level=b'"ByteLevel"' in _state(self._tokenizer.decoder),
         )
         self.special_tokens_added: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
-        self._longest_added = max((len(token.content) for token in added.values()), default=0)
-        self._can_collapse = can_collapse(self._tokenizer, [token.content for token in added.values()])
+        self._reads_words_apart = reads_words_apart(self._tokenizer)
         debug(
             __name__,
-            "read %s: %d tokens, long runs in texts are %s",
+            "read %s: %d tokens, of a long text %s",
             path,
             len(self.vocabulary),
-            "collapsed" if self._can_collapse else "read in full, as the tokenizer is not BERT's",
+            "a prefix is tokenized" if self._reads_words_apart else "all is tokenized",
         )
 
     def encode(self, text: str, max_length: int) -> TokenizedText:
         """The tokens of a text, cut at max_length tokens.
 
-        Special tokens count towards max_length and are always kept. Only the beginning of a long text is read; the ids
-        are those of the complete text, cut.
+        Special tokens count towards max_length and are always kept. The ids are those of the complete text, cut; of a
+        long text only a prefix is read, if the tokenizer allows it (see inference/prefix.py).
         """
         wanted = max_length - self.special_tokens_added
-        encoding, _ = self._encode_beginning(_without_surrogates(text), wanted)
+        encoding, _ = self._encode_beginning(text, wanted)
         encoding.truncate(wanted)
         content_tokens = len(encoding)
         encoding = self._tokenizer.post_process(encoding)
@@ -107,53 +110,31 @@ class Tokenizer:
         All characters of the text are read, unless it is cut.
         """
         wanted = max_length - self.special_tokens_added
-        joined = _without_surrogates(text)
-        encoding, encoded = self._encode_beginning(joined, wanted)
+        encoding, beginning = self._encode_beginning(text, wanted)
         cut = len(encoding) > wanted
         encoding.truncate(wanted)
-        last = max((end for _, end in encoding.offsets), default=0)
-        collapsed = not joined.startswith(encoded[:last])
-        in_joined: Sequence[int] = origins(encoded[:last], joined) if collapsed else range(last)
-        in_text: Sequence[int] = range(len(text) + 1) if len(joined) == len(text) else _unpaired(joined, text)
+        joined = _without_surrogates(beginning)
+        at: Sequence[int] = range(len(beginning) + 1) if len(joined) == len(beginning) else _unpaired(joined, beginning)
         spans = tuple(
-            Span(in_text[in_joined[start]], in_text[in_joined[end - 1] + 1], self.vocabulary.tokens[token])
+            Span(at[start], at[end], self.vocabulary.tokens[token])
             for (start, end), token in zip(encoding.offsets, encoding.ids, strict=True)
             if end > start
         )
-        return spans, max((span.end for span in spans), default=0) if cut else len(text)
+        read_all = not cut and len(beginning) == len(text)
+        return spans, len(text) if read_all else max((span.end for span in spans), default=0)
 
     def _encode_beginning(self, text: str, wanted: int) -> tuple[tokenizers.Encoding, str]:
         """An encoding without special tokens, whose first `wanted` tokens are those of the complete text.
 
-        Also returns the text that its offsets refer to: the given one, or the same with its long runs collapsed.
+        Also returns the prefix of the text that was encoded.
         """
-        size = CHARACTERS_PER_TOKEN * max(wanted, LEAST_TOKENS)
-        collapsed = not self._can_collapse
-        while len(text) > size:
-            beginning = self._tokenizer.encode(text[:size], add_special_tokens=False)
-            if self._settled(beginning, size) >= wanted:
-                return beginning, text
-            if collapsed:
-                size *= 2
-            else:
-                text, collapsed = collapse_long_runs(text), True
-        return self._tokenizer.encode(text, add_special_tokens=False), text
-
-    def _settled(self, beginning: tokenizers.Encoding, size: int) -> int:
-        """Number of leading tokens of a text's first `size` characters that the rest of the text cannot change.
-
-        The cut may go through a word, the white space before it, or the spelling of an added token.
-        """
-        words = beginning.word_ids
-        offsets = beginning.offsets
-        settled = len(words)
-        while settled and (
-            words[settled - 1] is None
-            or words[settled - 1] >= words[-1] - 1
-            or offsets[settled - 1][1] > size - self._longest_added
-        ):
-            settled -= 1
-        return settled
+        length = CHARACTERS_PER_TOKEN * max(wanted, LEAST_TOKENS)
+        for beginning in prefixes(text, length) if self._reads_words_apart else (text,):
+            with NATIVE_CALL:
+                encoding = self._tokenizer.encode(_without_surrogates(beginning), add_special_tokens=False)
+            if len(encoding) >= wanted:
+                break
+        return encoding, beginning
 
 
 def _tokens(tokenizer: tokenizers.Tokenizer) -> list[str]:

@@ -1,0 +1,254 @@
+"""Prefixes against the tokenizers library reading the whole text, over texts and tokenizers of all four families."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+import tokenizers
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+
+from spladerunner.inference.prefix import prefixes, reads_words_apart
+
+ATTACK = "SPLADERUNNER_ATTACK" in os.environ
+"""Set by `make attack`, which tries a million strings and all code points."""
+
+STRINGS = 1_000_000 if ATTACK else 4_000
+
+WORDS = (
+    "the cat sat u.s.a. reactor don't I'll a B 1234567 x1y naïve Straße ΣΑΣ İ . , -- <mask> [MASK] ##ing Ġ <x> Tok { É"
+)
+PIECES = [*WORDS.split(" "), *"数据▁ﬁ½가각", "▁foo", "e\u0301", "\u1100\u1161", "👨\u200d👩\u200d👧", "[X Y]"]
+PIECES += ["\r\n", "  ", "   ", *"\t\n\u00a0\u3000\u200b\0\u00ad\u0301\u0345\ufffd"]
+ADDED = ["<mask>", "[MASK]", "Tok", "u.s.a.", "<x>", "数", "e\u0301", "ﬁ", "naïve", "tok", "the", "a", "a.", "É", "B1"]
+NORMALIZERS = [
+    None,
+    normalizers.BertNormalizer(),
+    normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=False, lowercase=False),
+    normalizers.BertNormalizer(strip_accents=True, lowercase=False),
+    normalizers.NFC(),
+    normalizers.NFKC(),
+    normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()]),
+    normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(tokenizers.Regex(" {2,}"), " ")]),
+    normalizers.Sequence([normalizers.Strip(left=False), normalizers.Replace("``", '"')]),
+    normalizers.Replace(tokenizers.Regex(" {2,}"), "▁"),
+    normalizers.Nmt(),
+    normalizers.Prepend("▁"),
+]
+
+
+def word_piece(longest: int = 5) -> models.WordPiece:
+    words = [
+        "[UNK]",
+        "[PAD]",
+        "[MASK]",
+        "the",
+        "cat",
+        "sat",
+        "u",
+        ".",
+        "s",
+        "a",
+        "##a",
+        "##b",
+        "##s",
+        "##t",
+        "b",
+        "d",
+        "i",
+        "naive",
+        "数",
+        "据",
+        "1",
+        "##2",
+        "##3",
+        "##4",
+        "re",
+        "##act",
+        "##or",
+        "don",
+        "'",
+        "##x",
+        "x",
+        "y",
+        "##y",
+        ",",
+        "-",
+        "strasse",
+        "##e",
+        "e",
+        "tok",
+        "##ok",
+        "t",
+    ]
+    vocabulary = {word: at for at, word in enumerate(words)}
+    return models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=longest)
+
+
+def byte_pairs(*, byte_level: bool = True) -> models.BPE:
+    alphabet = pre_tokenizers.ByteLevel.alphabet() if byte_level else "abcdefghijklmnopqrstuvwxyzABCDE▁0123456789.,'"
+    vocabulary = {character: at for at, character in enumerate(sorted(alphabet))}
+    merges = []
+    for pair in ("t h", "th e", "c a", "ca t", "s a", "Ġ t", "Ġ c", "Ġt h", "▁ c", "▁ t", "1 2", "Ġ Ġ"):
+        left, right = pair.split()
+        if left in vocabulary and right in vocabulary:
+            vocabulary.setdefault(left + right, len(vocabulary))
+            merges.append((left, right))
+    vocabulary["<unk>"] = len(vocabulary)
+    return models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True)
+
+
+def unigram() -> models.Unigram:
+    pieces = [
+        "<unk>",
+        "▁",
+        "▁the",
+        "▁cat",
+        "the",
+        "cat",
+        "▁sat",
+        "s",
+        "a",
+        "t",
+        "▁a",
+        "b",
+        "c",
+        "e",
+        "h",
+        ".",
+        "1",
+        "2",
+        "数",
+        "r",
+        "▁re",
+        "act",
+        "or",
+        "▁Tok",
+    ]
+    return models.Unigram([(piece, -float(at)) for at, piece in enumerate(pieces)], unk_id=0)
+
+
+FAMILIES = [
+    (word_piece, [pre_tokenizers.BertPreTokenizer()]),
+    (word_piece, [pre_tokenizers.Whitespace(), pre_tokenizers.WhitespaceSplit()]),
+    (word_piece, [pre_tokenizers.Sequence([pre_tokenizers.Punctuation(), pre_tokenizers.WhitespaceSplit()])]),
+    (byte_pairs, [pre_tokenizers.ByteLevel(), pre_tokenizers.ByteLevel(add_prefix_space=False)]),
+    (byte_pairs, [pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel()])]),
+    (lambda: byte_pairs(byte_level=False), [pre_tokenizers.Metaspace()]),
+    (unigram, [pre_tokenizers.Metaspace(), pre_tokenizers.Metaspace(prepend_scheme="first")]),
+    (unigram, [pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])]),
+]
+
+
+@st.composite
+def tokenizers_of_all_families(draw: st.DrawFn) -> Tokenizer:
+    model, splitters = draw(st.sampled_from(FAMILIES))
+    made = Tokenizer(model())
+    normalizer = draw(st.sampled_from(NORMALIZERS))
+    if normalizer is not None:
+        made.normalizer = normalizer
+    made.pre_tokenizer = draw(st.sampled_from(splitters))
+    flag = st.booleans()
+    for content in draw(st.lists(st.sampled_from(ADDED), max_size=4, unique=True)):
+        flags = {name: draw(flag) for name in ("lstrip", "rstrip", "normalized", "single_word")}
+        (made.add_special_tokens if draw(flag) else made.add_tokens)([AddedToken(content, **flags)])
+    return made
+
+
+texts = st.lists(
+    st.tuples(
+        st.sampled_from(PIECES) | st.characters(exclude_categories=["Cs"]), st.sampled_from(["", " ", " ", "  "])
+    ),
+    max_size=40,
+).map(lambda pieces: "".join(piece + space for piece, space in pieces))
+
+
+def agrees(made: Tokenizer, text: str, length: int) -> bool:
+    """Whether the tokens of every prefix are the first tokens of the whole text."""
+    whole = made.encode(text, add_special_tokens=False).ids
+    found = [made.encode(prefix, add_special_tokens=False).ids for prefix in prefixes(text, length)]
+    return found[-1] == whole and all(ids == whole[: len(ids)] for ids in found)
+
+
+@given(tokenizers_of_all_families(), st.lists(st.tuples(texts, st.integers(0, 60)), min_size=20, max_size=20))
+@settings(max_examples=STRINGS // 20, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_tokens_of_a_prefix_are_the_first_tokens_of_the_text(made: Tokenizer, cases: list[tuple[str, int]]) -> None:
+    assume(reads_words_apart(made))
+    for text, length in cases:
+        assert agrees(made, text, length), (text, length)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", range(4))
+def test_no_code_point_changes_the_tokens_before_it(family: int) -> None:
+    """All code points in `make attack`, else a part: at the start, the middle and the end of words and texts."""
+    model, splitter, normalizer = [
+        (word_piece(), pre_tokenizers.BertPreTokenizer(), normalizers.BertNormalizer()),
+        (byte_pairs(), pre_tokenizers.ByteLevel(), normalizers.NFC()),
+        (byte_pairs(), pre_tokenizers.ByteLevel(add_prefix_space=False), None),
+        (unigram(), pre_tokenizers.Metaspace(), normalizers.NFKC()),
+    ][family]
+    made = Tokenizer(model)
+    made.pre_tokenizer = splitter
+    if normalizer is not None:
+        made.normalizer = normalizer
+    for chunk in chunks(64):
+        text = " ".join(f"{character} the{character} cat {character}x sa{character}t" for character in chunk)
+        assert agrees(made, text, len(text) // 5), (hex(ord(chunk[0])), hex(ord(chunk[-1])))
+
+
+def chunks(size: int) -> Iterator[str]:
+    for start in range(0, sys.maxunicode + 1, size if ATTACK else 20 * size):
+        characters = (chr(at) for at in range(start, min(start + size, sys.maxunicode + 1)))
+        if chunk := "".join(character for character in characters if not "\ud800" <= character <= "\udfff"):
+            yield chunk
+
+
+def test_prefixes_end_before_a_space_and_grow_to_the_whole_text() -> None:
+    text = "the cat sat on the mat " * 1000
+    found = list(prefixes(text, 100))
+    assert found[-1] == text and all(text.startswith(prefix) for prefix in found)
+    assert all(text[len(prefix)] == " " for prefix in found[:-1])
+    assert [len(prefix) // 100 for prefix in found] == [1, 4, 16, 66, 230]
+    assert list(prefixes("数" * 1000, 10)) == ["数" * 1000]
+
+
+def with_part(*, normalizer: object = None, splitter: object = None, added: str | None = None) -> Tokenizer:
+    made = Tokenizer(word_piece())
+    made.pre_tokenizer = splitter or pre_tokenizers.BertPreTokenizer()
+    if normalizer is not None:
+        made.normalizer = normalizer
+    if added:
+        made.add_tokens([AddedToken(added, normalized=True)])
+    return made
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        with_part(splitter=pre_tokenizers.Metaspace(split=False)),
+        with_part(splitter=pre_tokenizers.ByteLevel(use_regex=False)),
+        with_part(splitter=pre_tokenizers.Split(tokenizers.Regex(r"\p{N}{1,3}(?=(\p{N}{3})*$)"), "isolated")),
+        with_part(splitter=pre_tokenizers.Digits()),
+        with_part(
+            splitter=pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), pre_tokenizers.UnicodeScripts()])
+        ),
+        with_part(normalizer=normalizers.Replace(" ", "▁")),
+        with_part(normalizer=normalizers.Replace("t c", "tc")),
+        with_part(normalizer=normalizers.Replace(tokenizers.Regex("t c"), "tc")),
+        with_part(added="New York"),
+        with_part(added="數\u3000x"),
+        Tokenizer(word_piece()),
+    ],
+)
+def test_a_part_that_may_read_across_a_space_makes_the_whole_text_be_read(made: Tokenizer) -> None:
+    assert not reads_words_apart(made)
+
+
+def test_the_comparison_finds_a_tokenizer_that_reads_across_a_space() -> None:
+    made = with_part(added="t c")
+    assert not agrees(made, "the cat sat on the cat cat", 20) and agrees(with_part(), "the cat sat on the cat cat", 20)
