@@ -14,7 +14,7 @@ from tests.test_cli import run
 
 
 def completed(script: Path, words: str, folder: Path) -> list[str]:
-    """What bash offers for the last of the words."""
+    """Completions that bash offers for the last word."""
     code = f"""
 source {script}
 COMP_WORDS=({words})

@@ -168,7 +168,7 @@ texts = st.lists(
 
 
 def agrees(made: Tokenizer, text: str, length: int) -> bool:
-    """Whether the tokens of every prefix are the first tokens of the whole text."""
+    """True if the tokens of every prefix are the first tokens of the whole text."""
     whole = made.encode(text, add_special_tokens=False).ids
     found = [made.encode(prefix, add_special_tokens=False).ids for prefix in prefixes(text, length)]
     return found[-1] == whole and all(ids == whole[: len(ids)] for ids in found)
