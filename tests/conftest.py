@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,12 @@ NEEDS_TORCH = re.compile(
     re.MULTILINE,
 )
 NEEDS_POSIX = re.compile(r"^import (?:fcntl|pty|resource)\b|\"sh\"|os\.mkfifo|import in_terminal", re.MULTILINE)
+
+
+def pytest_configure() -> None:
+    """Interrupts reach the processes that tests start: a shell starts its background jobs with SIGINT ignored."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def marks(module: Path) -> list[str]:
