@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from spladerunner.errors import IntegrityError, ModelFilesError
@@ -36,7 +37,7 @@ class Expander:
         The embedded pair by default. A repository is downloaded once, into the cache of huggingface_hub.
     max_length: tokens read of a text at most, special tokens included; one number, or {"doc": 256, "query": 32}.
         By default as the model's manifest says.
-    threads: texts that run at the same time, one thread each, whoever calls. By default the cores that this process may
+    threads: texts of all calls that run at the same time, one thread each. By default the cores that this process may
         use, by its affinity and its CPU quota.
     providers: execution providers of onnxruntime, in order of preference. By default the CPU.
     tokens_in_flight: limit of the tokens that run at the same time, of all calls; a longer text runs alone. It bounds
@@ -74,10 +75,10 @@ class Expander:
         if tokens_in_flight is not None and batch_tokens is not None:
             raise TypeError("batch_tokens is the former name of tokens_in_flight: give tokens_in_flight only")
         self._arguments: dict[str, Any] = {
-            "model": model,
+            "model": model if isinstance(model, str) else Path(model).absolute(),
             "max_length": dict(max_length) if isinstance(max_length, Mapping) else max_length,
             "threads": threads,
-            "providers": providers,
+            "providers": None if providers is None else tuple(providers),
             "tokens_in_flight": batch_tokens if tokens_in_flight is None else tokens_in_flight,
             "revision": revision,
         }
@@ -108,12 +109,12 @@ class Expander:
         )
 
     def _renew_locks(self) -> None:
-        """Called in a child of fork: the thread that opened a graph is gone, and the child opens it again."""
+        """Replaces the lock in a child of fork: a thread that held it is gone. A graph half opened is opened again."""
         self._opening = threading.Lock()
 
     def __reduce__(self) -> tuple[partial[Expander], tuple[()]]:
         """Pickled as its arguments: the other process opens the model itself."""
-        return partial(Expander, **self._arguments), ()
+        return partial(type(self), **self._arguments), ()
 
     def __repr__(self) -> str:
         return f"Expander({self._bundle.name!r}, max_length={dict(self._max_length)}, threads={self._threads})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +38,7 @@ class Vocabulary:
         self.carries_weight[list(special_ids)] = False
         self.sha256 = hashlib.sha256("\0".join([*tokens, ""]).encode("utf-8")).hexdigest()
         self.tokens = _readable(tokens) if byte_level else list(tokens)
+        self._positions: dict[str, int] | None = None
 
     def __len__(self) -> int:
         """The number of positions."""
@@ -80,9 +80,11 @@ class Vocabulary:
                 f"{token!r} is not a token of this vocabulary. Use the vocabulary of the model that gave the weights."
             ) from None
 
-    @cached_property
+    @property
     def _position_of(self) -> dict[str, int]:
-        return {token: position for position, token in enumerate(self.tokens) if token}
+        if self._positions is None:  # not a cached_property, whose lock a child of fork could inherit held
+            self._positions = {token: position for position, token in enumerate(self.tokens) if token}
+        return self._positions
 
 
 def _readable(tokens: Sequence[str]) -> list[str]:

@@ -7,12 +7,13 @@ import pickle
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
 
 from spladerunner import Expander
-from spladerunner.inference.fork import NativeCalls
+from spladerunner.inference import fork
 from tests.small_model import write_bundle
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -85,44 +86,71 @@ def test_a_stream_cannot_be_continued_in_a_child(tmp_path: Path) -> None:
 
 
 def test_a_fork_waits_for_calls_and_keeps_new_ones_out() -> None:
-    calls, order = NativeCalls(), list[str]()
+    order = list[str]()
     inside, leave = threading.Event(), threading.Event()
 
     def call() -> None:
-        with calls, calls:
+        with fork.native_lock(), fork.native_lock():
             inside.set()
             leave.wait()
             order.append("call")
 
     def late_call() -> None:
-        with calls:
+        with fork.native_lock():
             order.append("late call")
 
     first = threading.Thread(target=call)
     first.start()
     inside.wait()
     threading.Timer(0.05, leave.set).start()
-    calls.before_fork()
+    fork._before_fork()
     order.append("fork")
     second = threading.Thread(target=late_call)
     second.start()
     second.join(0.05)
     assert order == ["call", "fork"]
-    calls.after_fork_in_parent()
+    fork._release()
     first.join()
     second.join()
     assert order == ["call", "fork", "late call"]
 
 
 def test_a_fork_inside_a_call_of_its_own_thread_does_not_wait_for_itself() -> None:
-    calls = NativeCalls()
-    with calls:
-        calls.before_fork()
-        calls.after_fork_in_parent()
-        calls.before_fork()
-        calls.after_fork_in_child()
-    with calls:
+    with fork.native_lock():
+        fork._before_fork()
+        fork._release()
+    with fork.native_lock():
         pass
+
+
+def test_what_a_finalizer_drops_during_a_fork_is_destroyed_after_it() -> None:
+    class Native:
+        pass
+
+    native = Native()
+    alive = weakref.ref(native)
+    objects: list[object] = [native]
+    del native
+    fork._before_fork()
+    other = threading.Thread(target=fork.destroy, args=(objects,))
+    other.start()
+    other.join()
+    objects.clear()
+    assert alive() is not None
+    fork._release()
+    assert alive() is None
+
+
+def test_a_subclass_with_its_own_equality_can_be_made_and_pickled(tmp_path: Path) -> None:
+    expander = Named(write_bundle(tmp_path / "bundle"), threads=1)
+    assert type(pickle.loads(pickle.dumps(expander))) is Named and expander == expander.name
+
+
+class Named(Expander):
+    def __eq__(self, other: object) -> bool:
+        return self.name == other
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def test_an_expander_is_pickled_as_its_arguments(tmp_path: Path) -> None:

@@ -79,4 +79,7 @@ def test_closing_early_ends_the_threads() -> None:
     results = run_in_order(map(text_of, [1] * 100), named, threads=2, tokens_in_flight=10)
     next(results)
     results.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("spladerunner")]
+    for thread in threading.enumerate():
+        if thread.name.startswith("spladerunner"):
+            thread.join(10)
+            assert not thread.is_alive()

@@ -139,26 +139,28 @@ def test_peak_memory_is_that_of_the_longest_text_in_any_order(threads: str, role
 
 
 MEMORY = """
+import sys
 from spladerunner import Expander
 from spladerunner.inference.arena import PATIENCE
 def megabytes():
     (line,) = (line for line in open("/proc/self/status") if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
-expander = Expander(threads=1)
-expander.encode("a short text")
+expander, role = Expander(threads=int(sys.argv[1])), sys.argv[2]
+expander.encode(["a short text"] * 8, role=role)
+expander.encode(["a short text"] * 8)
 short = megabytes()
-expander.encode("nuclear reactor " * 200)
+expander.encode(["nuclear reactor " * 200] * 8)
 long = megabytes()
-expander.encode(["a short text"] * (PATIENCE + 1))
+expander.encode(["a short text"] * (2 * PATIENCE), role=role)
 print(short, long, megabytes())
 """
 
 
-@pytest.mark.slow
-def test_memory_that_one_long_text_needed_is_given_back() -> None:
+@pytest.mark.parametrize(("threads", "role"), [("1", "doc"), ("4", "doc"), ("1", "query"), ("4", "query")])
+def test_memory_that_only_long_texts_needed_is_given_back(threads: str, role: str) -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not say how much memory a process has in /proc")
-    printed = subprocess.check_output([sys.executable, "-c", MEMORY], text=True)
+    printed = subprocess.check_output([sys.executable, "-c", MEMORY, threads, role], text=True)
     short, long, later = map(float, printed.split())
     assert long - short > 15, "256 tokens give 20 MB of logits"
     assert later - short < (long - short) / 3

@@ -19,16 +19,15 @@ OVERTAKING = 8
 
 
 class Ticket:
-    """A text's place: waiting, then running. granted: called once, when the text may run."""
+    """The place of a text that waits or runs. granted: called when the text may run, in rare cases more than once."""
 
-    __slots__ = ("granted", "key", "running", "tokens", "withdrawn")
+    __slots__ = ("ended", "granted", "key", "notified", "tokens")
 
-    def __init__(self, tokens: int, key: tuple[int, int], granted: Callable[[], object]) -> None:
+    def __init__(self, tokens: int, granted: Callable[[], object]) -> None:
         self.tokens = tokens
-        self.key = key
         self.granted = granted
-        self.running = False
-        self.withdrawn = False
+        self.key = (0, 0)
+        self.notified = self.ended = False
 
     def __lt__(self, other: Ticket) -> bool:
         return self.key < other.key
@@ -38,6 +37,7 @@ class Admission:
     """Shared by all callers of an Expander, from any thread.
 
     threads: the most texts that run at once. tokens: the most tokens that run at once; a longer text runs alone.
+    A KeyboardInterrupt at any moment leaves no place taken.
     """
 
     def __init__(self, threads: int, tokens: int) -> None:
@@ -50,59 +50,64 @@ class Admission:
         """Forgets every text: in a child of fork, the threads that ran or waited are gone."""
         self._lock = threading.Lock()
         self._waiting: list[Ticket] = []
-        self._running_texts = self._running_tokens = 0
+        self._running: set[Ticket] = set()
         self._admitted_tokens = self._arrivals = 0
 
-    def arrive(self, tokens: int, granted: Callable[[], object]) -> Ticket:
-        """Queues a text of this many tokens. `granted` is called, from any thread, when it may run.
-
-        A RuntimeError from `granted` withdraws the text, as that of an event loop that is closed.
-        """
+    def arrive(self, ticket: Ticket) -> None:
+        """Queues a text. Its `granted` is called, from any thread, when it may run."""
         with self._lock:
             self._arrivals += 1
-            ticket = Ticket(tokens, (self._admitted_tokens + OVERTAKING * tokens, self._arrivals), granted)
+            ticket.key = (self._admitted_tokens + OVERTAKING * ticket.tokens, self._arrivals)
             heapq.heappush(self._waiting, ticket)
             self._grant()
-        return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Ends a text: the place of one that runs is free, and one that waits is withdrawn."""
+        """Ends a text: frees the place of one that runs, and withdraws one that waits."""
         with self._lock:
-            if ticket.running:
-                ticket.running = False
-                self._running_texts -= 1
-                self._running_tokens -= ticket.tokens
-            ticket.withdrawn = True
+            ticket.ended = True
+            self._running.discard(ticket)
             self._grant()
+
+    def runs(self, ticket: Ticket) -> bool:
+        """True while a text may run."""
+        return ticket in self._running
 
     @contextmanager
     def admit(self, tokens: int) -> Iterator[None]:
         """Blocks until a text of this many tokens may run, and holds its place while the block runs."""
-        turn = threading.Lock()
-        turn.acquire()
-        ticket = self.arrive(tokens, turn.release)
+        turn = threading.Event()
+        ticket = Ticket(tokens, turn.set)
         try:
-            turn.acquire()
+            self.arrive(ticket)
+            turn.wait()
             yield
         finally:
-            self.leave(ticket)
+            try:
+                self.leave(ticket)
+            except BaseException:  # interrupted before it had an effect
+                self.leave(ticket)
+                raise
 
     def _grant(self) -> None:
-        while self._waiting and (self._waiting[0].withdrawn or self._fits(self._waiting[0])):
-            ticket = heapq.heappop(self._waiting)
-            if ticket.withdrawn:
-                continue
-            try:
-                ticket.granted()
-            except RuntimeError:
-                ticket.withdrawn = True
-                continue
-            ticket.running = True
-            self._running_texts += 1
-            self._running_tokens += ticket.tokens
-            self._admitted_tokens += ticket.tokens
+        """Lets texts run as far as the bounds allow. Every state in which an interrupt may leave it is mended here."""
+        for ticket in [each for each in self._running if not each.notified]:
+            self._notify(ticket)
+        while self._waiting:
+            ticket = self._waiting[0]
+            if not ticket.ended and ticket not in self._running:
+                if not self._fits(ticket):
+                    return
+                self._running.add(ticket)
+                self._admitted_tokens += ticket.tokens
+                self._notify(ticket)
+            heapq.heappop(self._waiting)
+
+    def _notify(self, ticket: Ticket) -> None:
+        ticket.granted()
+        ticket.notified = True
 
     def _fits(self, ticket: Ticket) -> bool:
-        if not self._running_texts:
+        if not self._running:
             return True
-        return self._running_texts < self._threads and self._running_tokens + ticket.tokens <= self._tokens
+        tokens = sum(each.tokens for each in self._running)
+        return len(self._running) < self._threads and tokens + ticket.tokens <= self._tokens

@@ -19,7 +19,9 @@ From 1.29 on, onnxruntime's own builds report their use to their maker, and keep
 from __future__ import annotations
 
 import os
+import threading
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,8 +29,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once
 
 import onnxruntime
 
-from spladerunner.inference.fork import NATIVE_CALL
+from spladerunner.inference.fork import native_lock, renew_in_child
 from spladerunner.log import debug
+
+if TYPE_CHECKING:  # numpy.typing is slow to import
+    from numpy.typing import NDArray
 
 PATIENCE = 256
 """Successive runs that need less than half the peak before memory is given back."""
@@ -49,7 +54,7 @@ def products_saturate() -> bool:
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    with NATIVE_CALL:
+    with native_lock():
         session = onnxruntime.InferenceSession(_LARGEST_PRODUCT, options, providers=["CPUExecutionProvider"])
         (product,) = session.run(None, {"a": np.full((1, 4), 255, dtype=np.uint8)})
         del session
@@ -70,7 +75,7 @@ def register_arena() -> bool:
     )
     by_powers_of_two = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 0})
     try:
-        with NATIVE_CALL:
+        with native_lock():
             onnxruntime.create_and_register_allocator(memory, by_powers_of_two)
     except Exception as error:  # onnxruntime's errors share no narrower type
         if "already" not in str(error):
@@ -111,16 +116,58 @@ class PeakMemory:
         return True
 
 
+class OutputBuffers:
+    """Memory for logits, reused from run to run: a buffer for each concurrent run, as large as its longest text so far.
+
+    In onnxruntime's arena, texts of ascending length would each leave a region behind that the next does not fit into.
+    """
+
+    def __init__(self) -> None:
+        self._renew_locks()
+        renew_in_child(self)
+        self._free: list[NDArray[np.float32]] = []
+
+    def take(self, size: int) -> NDArray[np.float32]:
+        """The smallest free buffer of at least `size` numbers, or a new one in place of the free ones."""
+        with self._lock:
+            self._free.sort(key=len)
+            for at, buffer in enumerate(self._free):
+                if buffer.size >= size:
+                    return self._free.pop(at)
+            self._free.clear()  # before another is allocated
+        return np.empty(size, dtype=np.float32)
+
+    def give_back(self, buffer: NDArray[np.float32]) -> None:
+        """Makes a buffer available to later runs."""
+        with self._lock:
+            self._free.append(buffer)
+
+    def _renew_locks(self) -> None:
+        self._lock = threading.Lock()
+
+
 _peak_memory = PeakMemory()
-"""Of all sessions, as they share the arena; in numbers of output."""
+"""Of all sessions, as they share arena and buffers; in numbers of output."""
+
+_output_buffers = OutputBuffers()
+
+
+def output_buffers() -> OutputBuffers:
+    """The buffers of all sessions. A run gives back to the object that it took from."""
+    return _output_buffers
 
 
 def has_fallen(size: int) -> bool:
-    """Records the output size of a run of any session. True if memory that only earlier runs needed should be freed.
+    """Records the output size of a run of any session. True if the arena should be shrunk with this run.
 
-    By default the arena keeps forever what the longest text needed.
+    Then the buffers are given up too, those in use as soon as their runs end. By default, arena and buffers keep
+    forever what the longest text needed.
     """
-    return _peak_memory.has_fallen(size)
+    global _output_buffers
+    if not _peak_memory.has_fallen(size):
+        return False
+    _output_buffers = OutputBuffers()
+    return True
 
 
 def shrinking_run() -> onnxruntime.RunOptions | None:

@@ -1,9 +1,9 @@
-"""Keeps forks apart from calls into onnxruntime and tokenizers, so that a child inherits no lock that is held.
+"""Keeps forks apart from calls into onnxruntime and tokenizers, so that a child inherits no native lock that is held.
 
 A child of fork has only the thread that forked; a lock that another thread held at that moment is never released in it
-(POSIX.1-2017, fork). A fork therefore waits until no other thread is inside NATIVE_CALL, and lets none in meanwhile.
-Inside it, nothing may wait for a lock of Python code, as that of logging: a fork may hold such a lock while it waits.
-Locks of Python code are renewed in the child instead.
+(POSIX.1-2017, fork). Every thread makes native calls under a lock of its own, and a fork first takes all those locks.
+Code under the lock must not wait for a Python lock, such as logging's: the forking thread may hold that lock already.
+Python locks are renewed in the child instead.
 """
 
 from __future__ import annotations
@@ -14,102 +14,75 @@ import weakref
 from typing import Protocol
 
 
-class NativeCalls:
-    """A context for calls into native code that takes locks. Threads enter it at the same time, and may nest it."""
-
-    def __init__(self) -> None:
-        self._thread = threading.local()
-        self._renew()
-
-    def _renew(self) -> None:
-        self._condition = threading.Condition()
-        self._threads_inside = 1 if self._depth else 0
-        self._forking = False
-        self._to_destroy: list[object] = []
-
-    @property
-    def _depth(self) -> int:
-        depth: int = getattr(self._thread, "depth", 0)
-        return depth
-
-    def __enter__(self) -> None:
-        if not self._depth:
-            with self._condition:
-                while self._forking:
-                    self._condition.wait()
-                self._threads_inside += 1
-        self._thread.depth = self._depth + 1
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.depth = self._depth - 1
-        if not self._depth:
-            with self._condition:
-                self._threads_inside -= 1
-                if not self._forking:
-                    self._to_destroy.clear()
-                self._condition.notify_all()
-
-    def destroy(self, native: list[object]) -> None:
-        """Empties a list of native objects, of which it holds the only references, but not during a fork.
-
-        For finalizers, which must not wait, as the garbage collector may run them anywhere: what cannot be destroyed
-        at once is destroyed when the next call ends.
-        """
-        if self._condition.acquire(blocking=False):
-            try:
-                if not self._forking:
-                    native.clear()
-            finally:
-                self._condition.release()
-        self._to_destroy += native
-
-    def before_fork(self) -> None:
-        """Waits until other threads are outside; a signal handler may fork inside a call of its own thread."""
-        own = 1 if self._depth else 0
-        with self._condition:
-            while self._forking:
-                self._condition.wait()
-            self._forking = True
-            while self._threads_inside > own:
-                self._condition.wait()
-
-    def after_fork_in_parent(self) -> None:
-        """Lets threads in again."""
-        with self._condition:
-            self._forking = False
-            self._condition.notify_all()
-
-    def after_fork_in_child(self) -> None:
-        """Forgets the threads that the child does not have."""
-        self._renew()
-
-
 class HasLocks(Protocol):
-    """An object with locks of Python code."""
+    """An object with Python locks."""
 
-    def _renew_locks(self) -> None:
-        """Replaces the locks, as other threads may hold them that the child does not have."""
+    def _renew_locks(self) -> None: ...
 
 
-_with_locks: weakref.WeakSet[HasLocks] = weakref.WeakSet()
+class _Own(threading.local):
+    lock: threading.RLock | None = None
+
+
+_own = _Own()
+_registering = threading.RLock()
+_locks: weakref.WeakSet[threading.RLock] = weakref.WeakSet()
+_taken: list[threading.RLock] = []
+_to_destroy: list[object] = []
+_with_locks: weakref.WeakValueDictionary[int, HasLocks] = weakref.WeakValueDictionary()
+
+
+def native_lock() -> threading.RLock:
+    """The lock under which this thread calls native code. A signal cannot come between taking it and the with block."""
+    if _own.lock is None:
+        lock = threading.RLock()
+        with _registering:
+            _locks.add(lock)
+        _own.lock = lock
+    return _own.lock
+
+
+def destroy(native: list[object]) -> None:
+    """Empties a list of native objects that have no other references; during a fork, they are destroyed after it.
+
+    For finalizers, which must not wait, as the garbage collector may run them anywhere.
+    """
+    if _registering.acquire(blocking=False):  # a fork holds it from beginning to end
+        try:
+            native.clear()
+        finally:
+            _registering.release()
+    else:
+        _to_destroy.extend(native)
 
 
 def renew_in_child(owner: HasLocks) -> None:
     """Has the locks of an object renewed in every child of fork, as long as the object exists."""
-    _with_locks.add(owner)
+    _with_locks[id(owner)] = owner
 
 
-def _renew_all() -> None:
-    for owner in _with_locks:
+def _before_fork() -> None:
+    _registering.acquire()
+    for lock in list(_locks):
+        lock.acquire()  # this thread's own lock may be taken again: a signal handler may fork during a native call
+        _taken.append(lock)
+
+
+def _release() -> None:
+    while _taken:
+        _taken.pop().release()
+    _to_destroy.clear()
+    _registering.release()
+
+
+def _after_fork_in_child() -> None:
+    global _registering
+    _registering = threading.RLock()
+    _registering.acquire()
+    _release()
+    for owner in list(_with_locks.values()):
         owner._renew_locks()
 
 
-NATIVE_CALL = NativeCalls()
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=NATIVE_CALL.before_fork,
-        after_in_parent=NATIVE_CALL.after_fork_in_parent,
-        after_in_child=NATIVE_CALL.after_fork_in_child,
-    )
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(before=_before_fork, after_in_parent=_release, after_in_child=_after_fork_in_child)

@@ -4,7 +4,8 @@ A tokenizer that splits at white space reads the two sides of a space independen
 first tokens of "… cat sat …". This holds if every part of the tokenizer treats the space between two ASCII letters
 locally. `reads_words_apart` accepts the parts for which it was derived and refuses every other:
 
-- Normalizers: those of Unicode, BERT, SentencePiece (precompiled), and replacements that cannot contain such a space.
+- Normalizers: those of Unicode, BERT, SentencePiece (precompiled), and replacements of a literal without
+  ASCII letters and white space.
   No Unicode normalization form composes or reorders across an ASCII letter or a space (UAX #15).
 - Pre-tokenizers: each one must split before such a space (BertPreTokenizer, Whitespace, WhitespaceSplit, Metaspace,
   ByteLevel with its regular expression) or split further within words (Punctuation, Digits).
@@ -85,7 +86,7 @@ def _normalizes_locally(normalizer: dict[str, Any]) -> bool:
     if pattern.get("Regex") == " {2,}":
         return True
     literal = pattern.get("String", "")
-    return bool(literal) and not _has_white_space(literal) and not _has_white_space(normalizer["content"])
+    return bool(literal) and not re.search(r"[A-Za-z]|\s", literal) and not _has_white_space(normalizer["content"])
 
 
 def _splits_at_spaces(pre_tokenizer: dict[str, Any]) -> bool:

@@ -29,7 +29,8 @@ def run_in_order(
     """Yields run(text) for each text, in the order of the texts, from up to `threads` threads.
 
     At most tokens_in_flight tokens are running or waiting for their turn to be yielded; a text of more runs alone.
-    Texts are taken from the iterable only within that limit. Closing the iterator ends the threads.
+    Texts are taken from the iterable only within that limit. Closing the iterator ends the
+    threads when the texts that run are done.
     Raises RuntimeError if it is continued in a child of fork, which does not have the threads.
     """
     if threads == 1:
@@ -64,5 +65,10 @@ def run_in_order(
             in_flight.append((text.ids.size, executor.submit(run, text)))
         while in_flight:
             yield take()
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+    except GeneratorExit:  # maybe from the garbage collector, inside any code: waiting for threads could be a deadlock
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    except BaseException:
+        executor.shutdown(cancel_futures=True)
+        raise
+    executor.shutdown()

@@ -15,7 +15,7 @@ from spladerunner.inference import arena  # before onnxruntime, which reads the 
 import onnxruntime
 
 from spladerunner.errors import ModelFilesError, ProviderError
-from spladerunner.inference.fork import NATIVE_CALL
+from spladerunner.inference.fork import destroy, native_lock
 from spladerunner.inference.tokenizer import TokenizedText
 from spladerunner.log import debug
 
@@ -77,7 +77,7 @@ class Session:
         if saturates:
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            with NATIVE_CALL:
+            with native_lock():
                 self._session = onnxruntime.InferenceSession(
                     str(path), options, providers=list(providers), disabled_optimizers=list(SLOWER_FUSIONS)
                 )
@@ -114,7 +114,6 @@ class Session:
             )
         self.pools_inside: bool = len(output.shape) == 2
         self.vocabulary_size: int | None = output.shape[-1] if isinstance(output.shape[-1], int) else None
-        self._buffers = _OutputBuffers()
         self._binds_output = (
             self._on_cpu
             and not self.pools_inside
@@ -133,7 +132,7 @@ class Session:
         )
 
     def __del__(self) -> None:
-        NATIVE_CALL.destroy([self.__dict__.pop("_session", None)])  # it returns memory to the arena, under a lock
+        destroy([self.__dict__.pop("_session", None)])  # destroying a session takes the arena's lock
 
     @contextmanager
     def run(self, text: TokenizedText) -> Iterator[NDArray[np.floating]]:
@@ -144,14 +143,12 @@ class Session:
         feeds = {name: getattr(text, _INPUTS[name]) for name in self._inputs}
         length = text.ids.shape[1]
         size = length * (self.vocabulary_size or 1)
-        shrinks = self._on_cpu and arena.has_fallen(size)
-        if shrinks:
-            self._buffers.clear()
-        options = arena.shrinking_run() if shrinks else None
-        buffer = self._buffers.take(size) if self._binds_output else None
+        options = arena.shrinking_run() if self._on_cpu and arena.has_fallen(size) else None
+        buffers = arena.output_buffers()
+        buffer = buffers.take(size) if self._binds_output else None
         try:
             try:
-                with NATIVE_CALL:
+                with native_lock():
                     if buffer is None:
                         output: NDArray[np.floating] = self._session.run([self._output], feeds, options)[0]
                     else:
@@ -166,7 +163,7 @@ class Session:
             yield output
         finally:
             if buffer is not None:
-                self._buffers.give_back(buffer)
+                buffers.give_back(buffer)
 
     def _run_into(
         self,
@@ -179,32 +176,3 @@ class Session:
             binding.bind_cpu_input(name, array)
         binding.bind_output(self._output, "cpu", 0, output.dtype, output.shape, output.ctypes.data)
         self._session.run_with_iobinding(binding, options)
-
-
-class _OutputBuffers:
-    """Memory for logits, reused from run to run: one buffer for each run at a time, as large as the longest text.
-
-    In onnxruntime's arena, texts of ascending length would each leave a region behind that the next does not fit into.
-    """
-
-    def __init__(self) -> None:
-        self._free: list[NDArray[np.float32]] = []
-
-    def take(self, size: int) -> NDArray[np.float32]:
-        """A buffer of at least `size` numbers."""
-        try:
-            buffer = self._free.pop()
-        except IndexError:
-            return np.empty(size, dtype=np.float32)
-        if buffer.size >= size:
-            return buffer
-        del buffer  # before its successor is allocated
-        return np.empty(size, dtype=np.float32)
-
-    def give_back(self, buffer: NDArray[np.float32]) -> None:
-        """Makes a buffer available to later runs."""
-        self._free.append(buffer)
-
-    def clear(self) -> None:
-        """Frees the buffers that no run uses."""
-        self._free.clear()

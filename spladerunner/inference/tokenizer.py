@@ -10,7 +10,7 @@ import numpy as np
 import tokenizers
 
 from spladerunner.errors import ModelFilesError
-from spladerunner.inference.fork import NATIVE_CALL
+from spladerunner.inference.fork import native_lock
 from spladerunner.inference.prefix import prefixes, reads_words_apart
 from spladerunner.log import debug
 from spladerunner.vocabulary import Vocabulary
@@ -59,7 +59,7 @@ class Tokenizer:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         try:
-            with NATIVE_CALL:
+            with native_lock():
                 self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises the bare Exception type
             raise ModelFilesError(
@@ -130,7 +130,7 @@ class Tokenizer:
         """
         length = CHARACTERS_PER_TOKEN * max(wanted, LEAST_TOKENS)
         for beginning in prefixes(text, length) if self._reads_words_apart else (text,):
-            with NATIVE_CALL:
+            with native_lock():
                 encoding = self._tokenizer.encode(_without_surrogates(beginning), add_special_tokens=False)
             if len(encoding) >= wanted:
                 break
