@@ -38,9 +38,9 @@ def measure(bundle: Path, graph: Path, queries: Sequence[str]) -> dict[str, list
         laps.append(time.perf_counter())
         text = tokenizer.encode(query, 64)
         laps.append(time.perf_counter())
-        with session.run(text) as logits:
-            laps.append(time.perf_counter())
-            pooled = max_pool(logits, text.mask)[0, : len(vocabulary)]
+        logits = session.run(text)
+        laps.append(time.perf_counter())
+        pooled = max_pool(logits, text.mask)[0, : len(vocabulary)]
         laps.append(time.perf_counter())
         vector = sparsify(pooled, vocabulary.carries_weight, ACTIVATIONS["log1p_relu"])
         laps.append(time.perf_counter())

@@ -24,7 +24,7 @@ from spladerunner.log import debug
 from spladerunner.model.bundle import TOKENIZER, Bundle
 from spladerunner.model.hub import fetch
 from spladerunner.model.integrity import BackgroundCheck, digest_of_text
-from spladerunner.model.manifest import ROLES, GraphRole, Role, RoleName, TokenWeightsRole, VocabularyRecord
+from spladerunner.model.manifest import ROLES, GraphRole, RoleName, TokenWeightsRole, VocabularyRecord
 from spladerunner.model.registry import EMBEDDED
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
@@ -94,7 +94,7 @@ class Expander:
             self._tokens_in_flight = _at_least(1, "tokens_in_flight", tokens_in_flight)
         else:
             self._tokens_in_flight = 2 * self._threads * max(self._max_length.values())
-        self._encoders: dict[Role, Encoder] = {}
+        self._encoders: dict[RoleName, Encoder] = {}
         self._renew_locks()
         renew_in_child(self)
         self._admission = Admission(self._threads, self._tokens_in_flight)
@@ -233,15 +233,20 @@ class Expander:
         return frozenset(vocabulary.tokens[token] for token in tokenized.ids[0] if vocabulary.carries_weight[token])
 
     def _encoder(self, name: RoleName) -> Encoder:
-        role = self._bundle.roles[name]
-        served_by = replace(role, max_length=0)  # both roles may use one graph with different lengths
-        with self._opening:
-            if served_by not in self._encoders:
-                debug(__name__, "%s: opening %s for %s", self.name, role.files[0], name)
-                self._encoders[served_by] = self._open(role)
-            return self._encoders[served_by]
+        if name not in self._encoders:
+            with self._opening:
+                if name not in self._encoders:
+                    self._encoders[name] = self._shared(name) or self._open(name)
+        return self._encoders[name]
 
-    def _open(self, role: Role) -> Encoder:
+    def _shared(self, name: RoleName) -> Encoder | None:
+        """The other role's encoder, if one graph serves both; they may read different lengths."""
+        served_by = {each: replace(role, max_length=0) for each, role in self._bundle.roles.items()}
+        return next((found for each, found in self._encoders.items() if served_by[each] == served_by[name]), None)
+
+    def _open(self, name: RoleName) -> Encoder:
+        role = self._bundle.roles[name]
+        debug(__name__, "%s: opening %s for %s", self.name, role.files[0], name)
         check = partial(self._bundle.check, *role.files)
         if isinstance(role, TokenWeightsRole):
             check()

@@ -79,7 +79,8 @@ class Admission:
         ticket = Ticket(tokens, turn.set)
         try:
             self.arrive(ticket)
-            turn.wait()
+            if not ticket.notified:
+                turn.wait()
             yield
         finally:
             try:

@@ -19,9 +19,7 @@ From 1.29 on, onnxruntime's own builds report their use to their maker, and keep
 from __future__ import annotations
 
 import os
-import threading
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,11 +27,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it once
 
 import onnxruntime
 
-from spladerunner.inference.fork import native_lock, renew_in_child
+from spladerunner.inference.fork import native_lock
 from spladerunner.log import debug
-
-if TYPE_CHECKING:  # numpy.typing is slow to import
-    from numpy.typing import NDArray
 
 PATIENCE = 256
 """Successive runs that need less than half the peak before memory is given back."""
@@ -116,66 +111,17 @@ class PeakMemory:
         return True
 
 
-class OutputBuffers:
-    """Memory for logits, reused from run to run: a buffer for each concurrent run, as large as its longest text so far.
-
-    In onnxruntime's arena, texts of ascending length would each leave a region behind that the next does not fit into.
-    """
-
-    def __init__(self) -> None:
-        self._renew_locks()
-        renew_in_child(self)
-        self._free: list[NDArray[np.float32]] = []
-
-    def take(self, size: int) -> NDArray[np.float32]:
-        """The smallest free buffer of at least `size` numbers, or a new one in place of the free ones."""
-        with self._lock:
-            self._free.sort(key=len)
-            for at, buffer in enumerate(self._free):
-                if buffer.size >= size:
-                    return self._free.pop(at)
-            self._free.clear()  # before another is allocated
-        return np.empty(size, dtype=np.float32)
-
-    def give_back(self, buffer: NDArray[np.float32]) -> None:
-        """Makes a buffer available to later runs."""
-        with self._lock:
-            self._free.append(buffer)
-
-    def _renew_locks(self) -> None:
-        self._lock = threading.Lock()
-
-
 _peak_memory = PeakMemory()
-"""Of all sessions, as they share arena and buffers; in numbers of output."""
-
-_output_buffers = OutputBuffers()
+"""Of all sessions, as they share the arena; in numbers of output."""
 
 
-def output_buffers() -> OutputBuffers:
-    """The buffers of all sessions. A run gives back to the object that it took from."""
-    return _output_buffers
+def run_options(size: int) -> onnxruntime.RunOptions | None:
+    """Run options for an output of `size` numbers: they shrink the arena if its peak is long past; usually None.
 
-
-def has_fallen(size: int) -> bool:
-    """Records the output size of a run of any session. True if the arena should be shrunk with this run.
-
-    Then the buffers are given up too, those in use as soon as their runs end. By default, arena and buffers keep
-    forever what the longest text needed.
+    By default the arena keeps forever what the longest text needed. An allocator of the host program is left alone, as
+    it may be unable to shrink.
     """
-    global _output_buffers
-    if not _peak_memory.has_fallen(size):
-        return False
-    _output_buffers = OutputBuffers()
-    return True
-
-
-def shrinking_run() -> onnxruntime.RunOptions | None:
-    """Run options that shrink the arena after the run.
-
-    None if the arena is the host program's: it is left alone, as it may be unable to shrink.
-    """
-    if not register_arena():
+    if not (_peak_memory.has_fallen(size) and register_arena()):
         return None
     debug(__name__, "shrinking the CPU arena after %d runs below half of its peak", PATIENCE)
     options = onnxruntime.RunOptions()

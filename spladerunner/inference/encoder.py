@@ -52,13 +52,13 @@ class GraphEncoder:
         """The vector of the text. Raises ModelFilesError if the graph fails or gives numbers that are not finite."""
         if text.content_tokens == 0:
             return EMPTY
-        with self._session.run(text) as output:
-            try:
-                return self._weigh(output, text)
-            except ValueError as error:
-                raise ModelFilesError(
-                    f"{self._session.path}: {error}. Fetch or export the model again.", path=self._session.path
-                ) from error
+        output = self._session.run(text)
+        try:
+            return self._weigh(output, text)
+        except ValueError as error:
+            raise ModelFilesError(
+                f"{self._session.path}: {error}. Fetch or export the model again.", path=self._session.path
+            ) from error
 
     def _weigh(self, output: NDArray[np.floating], text: TokenizedText) -> SparseVector:
         activation = None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -114,12 +113,6 @@ class Session:
             )
         self.pools_inside: bool = len(output.shape) == 2
         self.vocabulary_size: int | None = output.shape[-1] if isinstance(output.shape[-1], int) else None
-        self._binds_output = (
-            self._on_cpu
-            and not self.pools_inside
-            and self.vocabulary_size is not None
-            and output.type == "tensor(float)"
-        )
         debug(
             __name__,
             "opened %s with onnxruntime %s on %s: one thread a run, exact int8 products %s, output %s %s",
@@ -134,45 +127,17 @@ class Session:
     def __del__(self) -> None:
         destroy([self.__dict__.pop("_session", None)])  # destroying a session takes the arena's lock
 
-    @contextmanager
-    def run(self, text: TokenizedText) -> Iterator[NDArray[np.floating]]:
-        """Logits (1, L, V), or weights (1, V) if pools_inside; valid only inside the with block.
-
-        Raises ModelFilesError if the graph fails.
-        """
+    def run(self, text: TokenizedText) -> NDArray[np.floating]:
+        """Logits (1, L, V), or weights (1, V) if pools_inside. Raises ModelFilesError if the graph fails."""
         feeds = {name: getattr(text, _INPUTS[name]) for name in self._inputs}
-        length = text.ids.shape[1]
-        size = length * (self.vocabulary_size or 1)
-        options = arena.shrinking_run() if self._on_cpu and arena.has_fallen(size) else None
-        buffers = arena.output_buffers()
-        buffer = buffers.take(size) if self._binds_output else None
+        options = arena.run_options(text.ids.size * (self.vocabulary_size or 1)) if self._on_cpu else None
         try:
-            try:
-                with native_lock():
-                    if buffer is None:
-                        output: NDArray[np.floating] = self._session.run([self._output], feeds, options)[0]
-                    else:
-                        output = buffer[:size].reshape(1, length, -1)
-                        self._run_into(output, feeds, options)
-            except Exception as error:  # onnxruntime's errors share no narrower type
-                raise ModelFilesError(
-                    f"{self.path} failed on {length} tokens; if the model accepts fewer, give a smaller "
-                    f"max_length. onnxruntime says: {error}",
-                    path=self.path,
-                ) from error
-            yield output
-        finally:
-            if buffer is not None:
-                buffers.give_back(buffer)
-
-    def _run_into(
-        self,
-        output: NDArray[np.floating],
-        feeds: Mapping[str, NDArray[np.int64]],
-        options: onnxruntime.RunOptions | None,
-    ) -> None:
-        binding = self._session.io_binding()
-        for name, array in feeds.items():
-            binding.bind_cpu_input(name, array)
-        binding.bind_output(self._output, "cpu", 0, output.dtype, output.shape, output.ctypes.data)
-        self._session.run_with_iobinding(binding, options)
+            with native_lock():
+                output: NDArray[np.floating] = self._session.run([self._output], feeds, options)[0]
+        except Exception as error:  # onnxruntime's errors share no narrower type
+            raise ModelFilesError(
+                f"{self.path} failed on {text.ids.shape[1]} tokens; if the model accepts fewer, give a smaller "
+                f"max_length. onnxruntime says: {error}",
+                path=self.path,
+            ) from error
+        return output
