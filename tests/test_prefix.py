@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from spladerunner.inference.prefix import prefixes, reads_words_apart
 
 ATTACK = "SPLADERUNNER_ATTACK" in os.environ
-"""Set by `make attack`, which tries a million strings and all code points."""
+"""Set in the environment to try a million strings and all code points."""
 
 STRINGS = 1_000_000 if ATTACK else 4_000
 
@@ -185,7 +185,7 @@ def test_the_tokens_of_a_prefix_are_the_first_tokens_of_the_text(made: Tokenizer
 @pytest.mark.slow
 @pytest.mark.parametrize("family", range(4))
 def test_no_code_point_changes_the_tokens_before_it(family: int) -> None:
-    """All code points in `make attack`, else a part: at the start, the middle and the end of words and texts."""
+    """All code points if ATTACK is set, else a part: at the start, the middle and the end of words and texts."""
     model, splitter, normalizer = [
         (word_piece(), pre_tokenizers.BertPreTokenizer(), normalizers.BertNormalizer()),
         (byte_pairs(), pre_tokenizers.ByteLevel(), normalizers.NFC()),
