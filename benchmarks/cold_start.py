@@ -21,7 +21,7 @@ from benchmarks.environments import own_python, python_of
 from benchmarks.harness import argument_parser, in_rounds, machine, markdown_table, save_result, spread
 from benchmarks.workload import bundle_of, fp32_of, models_of, prepare, write_sentence_transformers_models
 from spladerunner.inference.session import SLOWER_FUSIONS
-from spladerunner.model.registry import embedded_folder
+from spladerunner.models import embedded_folder
 
 ROUNDS = 15
 TEXT = "The Manhattan Project and its atomic bomb helped bring an end to World War II."

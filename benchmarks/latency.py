@@ -17,7 +17,7 @@ from spladerunner import Expander
 from spladerunner.inference.pooling import ACTIVATIONS, max_pool, sparsify
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import Tokenizer
-from spladerunner.model.registry import embedded_folder
+from spladerunner.models import embedded_folder
 
 QUERIES = 300
 WARM_UP = 20

@@ -18,7 +18,7 @@ from benchmarks.harness import argument_parser, in_rounds, machine, markdown_tab
 from benchmarks.workload import bundle_of, prepare, read_texts, texts_file, write_bundle
 from spladerunner import Expander
 from spladerunner.inference.cpu_count import available_cores
-from spladerunner.model.registry import embedded_folder
+from spladerunner.models import embedded_folder
 
 PAIR, BERT_BASE = "embedded pair", "BERT-base int8"
 LENGTHS = (16, 32, 64, 128, 256, 512)

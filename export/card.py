@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from spladerunner.model.manifest import Agreement, GraphAgreement, Manifest, Role, RoleName, TokenWeightsRole
+from spladerunner.model.manifest import Role, RoleName, TokenWeightsRole
+from spladerunner.model.provenance import Agreement, ExportManifest, GraphAgreement
 
 _CARD = """\
 # {name}
@@ -41,7 +42,7 @@ Measured at export against the checkpoint's published formula in torch, float32,
 """
 
 
-def card(manifest: Manifest) -> str:
+def card(manifest: ExportManifest) -> str:
     """Formats the card. The manifest must have its verification and the command that made it."""
     assert manifest.verification is not None and manifest.made_by is not None
     measured = manifest.verification.roles

@@ -24,19 +24,21 @@ from spladerunner.inference.tokenizer import Tokenizer
 from spladerunner.model.bundle import TOKENIZER
 from spladerunner.model.manifest import (
     MANIFEST,
-    Agreement,
     CheckpointRecord,
     FileRecord,
-    GraphAgreement,
     GraphRole,
-    MadeBy,
-    Manifest,
     Role,
     RoleName,
-    TokenWeightsAgreement,
     TokenWeightsRole,
-    Verification,
     VocabularyRecord,
+)
+from spladerunner.model.provenance import (
+    Agreement,
+    ExportManifest,
+    GraphAgreement,
+    MadeBy,
+    TokenWeightsAgreement,
+    Verification,
 )
 
 _TOOLS = ("spladerunner", "onnxruntime", "onnx", "optimum-onnx", "transformers", "torch")
@@ -88,7 +90,7 @@ class _Export:
         self._texts = verification_texts()
         self._tokenizer = self._save_tokenizer()
 
-    def run(self) -> Manifest:
+    def run(self) -> ExportManifest:
         """Exports and verifies each role, and returns the manifest without the records of files.
 
         Raises VerificationError if a role falls short and the options do not accept that.
@@ -110,7 +112,7 @@ class _Export:
                 f"{'; '.join(found)}. No bundle was written; --accept-drift writes it, with a warning in its manifest.",
                 shortfalls=found,
             )
-        return Manifest(
+        return ExportManifest(
             name=self._options.name or Path(self._options.output).name,
             license=self._options.license or self._sources["doc"].license() or "unknown",
             weight_type=WEIGHT_TYPES[self._options.target],

@@ -18,7 +18,7 @@ from spladerunner.export.token_weights import TokenWeights
 from spladerunner.inference.encoder import GraphEncoder, TokenWeightsEncoder
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
-from spladerunner.model.manifest import Agreement, GraphAgreement, TokenWeightsAgreement
+from spladerunner.model.provenance import Agreement, GraphAgreement, TokenWeightsAgreement
 from spladerunner.vector import SparseVector
 
 WORST_COSINE = 0.99

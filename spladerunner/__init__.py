@@ -7,6 +7,9 @@ The public names are those in `__all__` of this package and of its packages form
 of the modules of evaluation. All others may change in any version.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from spladerunner.errors import (
     CheckpointError,
     CollectionError,
@@ -22,13 +25,15 @@ from spladerunner.errors import (
     VerificationError,
 )
 from spladerunner.expander import Expander
-from spladerunner.explanation import Explanation, SharedToken
 from spladerunner.inference.tokenizer import Span
 from spladerunner.model.hub import fetch
 from spladerunner.model.manifest import RoleName
-from spladerunner.model.registry import ModelSpec, list_models
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from spladerunner.explanation import Explanation, SharedToken
+    from spladerunner.model.registry import ModelSpec, list_models
 
 __version__ = "0.2.0"
 
@@ -56,3 +61,22 @@ __all__ = [
     "fetch",
     "list_models",
 ]
+
+# Imported when first used: expansion starts without them.
+_LAZY = {
+    "Explanation": "spladerunner.explanation",
+    "ModelSpec": "spladerunner.model.registry",
+    "SharedToken": "spladerunner.explanation",
+    "list_models": "spladerunner.model.registry",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_LAZY]

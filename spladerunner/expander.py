@@ -9,10 +9,9 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spladerunner.errors import IntegrityError, ModelFilesError
-from spladerunner.explanation import Explanation, SharedToken
 from spladerunner.inference.admission import Admission
 from spladerunner.inference.cpu_count import available_cores
 from spladerunner.inference.encoder import Encoder, GraphEncoder, TokenWeightsEncoder
@@ -25,9 +24,12 @@ from spladerunner.model.bundle import TOKENIZER, Bundle
 from spladerunner.model.hub import fetch
 from spladerunner.model.integrity import BackgroundCheck, digest_of_text
 from spladerunner.model.manifest import ROLES, GraphRole, RoleName, TokenWeightsRole, VocabularyRecord
-from spladerunner.model.registry import EMBEDDED
+from spladerunner.models import EMBEDDED
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from spladerunner.explanation import Explanation
 
 
 class Expander:
@@ -208,6 +210,8 @@ class Expander:
         >>> explanation.shared[0].token
         'nuclear'
         """
+        from spladerunner.explanation import Explanation, SharedToken  # expansion starts without it
+
         (query_vector,) = self.encode(_single("query", query), role="query")
         (document_vector,) = self.encode(_single("document", document), role="doc")
         query_weights = self.vocabulary.weights(query_vector)

@@ -32,7 +32,7 @@ from benchmarks.lab.variants import build_masked
 from benchmarks.throughput import check_agreement
 from spladerunner import Expander
 from spladerunner.inference.tokenizer import Tokenizer
-from spladerunner.model.registry import embedded_folder
+from spladerunner.models import embedded_folder
 from tests.conftest import ROOT
 from tests.small_model import write_bundle
 

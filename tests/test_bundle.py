@@ -10,7 +10,7 @@ import pytest
 from spladerunner import Expander, IntegrityError, ModelFilesError
 from spladerunner.model.bundle import Bundle
 from spladerunner.model.manifest import VocabularyRecord
-from spladerunner.model.registry import embedded_folder
+from spladerunner.models import embedded_folder
 from tests.small_model import TOKENS, SmallGraph, change_manifest, graph_role, tokenizer
 
 

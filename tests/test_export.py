@@ -23,7 +23,8 @@ from spladerunner.export import ExportOptions, export_bundle, pipeline
 from spladerunner.export.passes import QUANTIZATIONS, passes
 from spladerunner.export.verify import GraphVerifier, verification_texts
 from spladerunner.model.bundle import Bundle
-from spladerunner.model.manifest import MANIFEST, GraphAgreement, GraphRole, Manifest
+from spladerunner.model.manifest import MANIFEST, GraphRole
+from spladerunner.model.provenance import ExportManifest, GraphAgreement
 from tests.checkpoints import save_bert
 from tests.conftest import ROOT
 from tests.small_model import TOKENS
@@ -66,7 +67,7 @@ def test_the_command_reports_each_pass_with_size_and_time(exported: tuple[Path, 
 
 
 def test_the_command_makes_the_bundle_that_ships(exported: tuple[Path, str]) -> None:
-    made, shipped = (Manifest.read(folder / MANIFEST) for folder in (exported[0], SHIPPED))
+    made, shipped = (ExportManifest.read(folder / MANIFEST) for folder in (exported[0], SHIPPED))
     graphs = {"doc.onnx", "doc.onnx.data", "query.onnx", "query.onnx.data", "tokenizer.json"}
     assert {name: made.files[name] for name in graphs} == {name: shipped.files[name] for name in graphs}
     assert made.files.keys() == shipped.files.keys() == graphs | {"README.md"}
@@ -75,7 +76,7 @@ def test_the_command_makes_the_bundle_that_ships(exported: tuple[Path, str]) -> 
 
 
 def test_manifest_and_card_have_command_and_measurements(exported: tuple[Path, str]) -> None:
-    manifest = Manifest.read(exported[0] / MANIFEST)
+    manifest = ExportManifest.read(exported[0] / MANIFEST)
     assert (manifest.name, manifest.license, manifest.weight_type) == ("tiny-en", "Apache-2.0", "int8")
     assert manifest.verification is not None and manifest.verification.shortfalls == ()
     card = (exported[0] / "README.md").read_text(encoding="utf-8")
@@ -139,7 +140,7 @@ def test_a_bundle_that_falls_short_is_an_error_with_the_figures(
     assert list(tmp_path.iterdir()) == []
     lines: list[str] = []
     folder = export_bundle(ExportOptions(checkpoint, tmp_path / "made", accept_drift=True), progress=lines.append)
-    manifest = Manifest.read(folder / MANIFEST)
+    manifest = ExportManifest.read(folder / MANIFEST)
     assert manifest.verification is not None and manifest.made_by is not None
     assert manifest.verification.shortfalls == caught.value.shortfalls
     assert "**Warning:** doc: the worst cosine 0.9500" in (folder / "README.md").read_text()

@@ -22,7 +22,8 @@ from spladerunner.export.graph import GraphBuilder, passes_of
 from spladerunner.export.passes import QUANTIZATIONS
 from spladerunner.export.passes.quantize import Quantize
 from spladerunner.export.verify import GraphVerifier, verification_texts
-from spladerunner.model.manifest import MANIFEST, ROLES, GraphAgreement, GraphRole, Manifest, RoleName
+from spladerunner.model.manifest import MANIFEST, ROLES, GraphRole, RoleName
+from spladerunner.model.provenance import ExportManifest, GraphAgreement
 from spladerunner.model.sentence_transformers import MaskedLanguageModel
 from tests.checkpoints import (
     SMALL,
@@ -48,9 +49,9 @@ def few_texts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(pipeline, "verification_texts", lambda: TEXTS)
 
 
-def document(folder: Path) -> tuple[Manifest, GraphRole, GraphAgreement]:
+def document(folder: Path) -> tuple[ExportManifest, GraphRole, GraphAgreement]:
     """The manifest of a bundle, its document role, and the measurements of that."""
-    manifest = Manifest.read(folder / MANIFEST)
+    manifest = ExportManifest.read(folder / MANIFEST)
     role, verification = manifest.roles["doc"], manifest.verification
     assert isinstance(role, GraphRole) and verification is not None
     agreement = verification.roles["doc"]

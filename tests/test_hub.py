@@ -14,7 +14,7 @@ import pytest
 
 from spladerunner import Expander, UnknownModelError, fetch
 from spladerunner.model.hub import split_revision
-from spladerunner.model.registry import EMBEDDED, embedded_folder
+from spladerunner.models import EMBEDDED, embedded_folder
 from tests.conftest import ROOT
 from tests.hub_server import TOKEN, Hub, Repository, serve
 from tests.small_model import SmallGraph, tokenizer, write_bundle

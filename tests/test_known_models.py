@@ -17,8 +17,10 @@ import pytest
 
 from spladerunner import Expander, list_models
 from spladerunner.export.silence import silenced
-from spladerunner.model.manifest import MANIFEST, GraphRole, Manifest, TokenWeightsRole
-from spladerunner.model.registry import EMBEDDED, ModelSpec
+from spladerunner.model.manifest import MANIFEST, GraphRole, TokenWeightsRole
+from spladerunner.model.provenance import ExportManifest
+from spladerunner.model.registry import ModelSpec
+from spladerunner.models import EMBEDDED
 from tests.checkpoints import add_idf, save_bert, save_distilbert, save_sentence_transformers
 from tests.conftest import ROOT
 from tests.hub_server import Hub, serve
@@ -123,7 +125,7 @@ def exported(loopback: tuple[Hub, dict[str, Path]], tmp_path_factory: pytest.Tem
 
 def check_known(spec: ModelSpec, folder: Path, expander: Expander) -> None:
     """Checks that do not depend on the weights."""
-    manifest = Manifest.read(folder / MANIFEST)
+    manifest = ExportManifest.read(folder / MANIFEST)
     if spec.license:
         assert manifest.license.lower() == spec.license.lower()
     doc, query = manifest.roles["doc"], manifest.roles["query"]

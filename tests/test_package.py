@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import spladerunner
-from spladerunner.model.manifest import MANIFEST, Manifest
+from spladerunner.model.manifest import MANIFEST
+from spladerunner.model.provenance import ExportManifest
 from tests.conftest import ROOT
 
 HEAVY = {
@@ -130,7 +131,7 @@ print(seen)
 def test_the_embedded_bundle_is_small_and_made_by_the_export() -> None:
     folder = ROOT / "models" / "tiny-en"
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 12_000_000
-    manifest = Manifest.read(folder / MANIFEST)
+    manifest = ExportManifest.read(folder / MANIFEST)
     assert manifest.made_by is not None
     command = "spladerunner export --doc tiny-en/doc --query tiny-en/query -o models/tiny-en"
     assert manifest.made_by.command.startswith(command)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from spladerunner import list_models
-from spladerunner.model.registry import EMBEDDED, close_names, embedded_folder, find_model
+from spladerunner.model.registry import close_names, find_model
+from spladerunner.models import EMBEDDED, embedded_folder
 
 
 def test_the_embedded_pair_comes_first_and_is_there() -> None:

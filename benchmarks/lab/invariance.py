@@ -38,7 +38,7 @@ from benchmarks.workload import MAX_LENGTH, models_of, prepare, read_texts
 from spladerunner.inference.cpu_count import available_cores
 from spladerunner.inference.pooling import max_pool
 from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
-from spladerunner.model.registry import embedded_folder
+from spladerunner.models import embedded_folder
 
 TEXTS = 200
 

@@ -11,7 +11,7 @@ from spladerunner.atomic_file import write_atomically
 from spladerunner.cli.options import MODEL, add_model_options, open_expander, positive_count, positive_weight
 from spladerunner.cli.terminal import table
 from spladerunner.errors import requires_extra
-from spladerunner.model.registry import EMBEDDED
+from spladerunner.models import EMBEDDED
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

@@ -6,7 +6,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from spladerunner.cli.terminal import table
-from spladerunner.model.registry import EMBEDDED, embedded_folder, list_models
+from spladerunner.model.registry import list_models
+from spladerunner.models import EMBEDDED, embedded_folder
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

@@ -8,7 +8,7 @@ import sys
 
 from spladerunner.expander import Expander
 from spladerunner.model.hub import split_revision
-from spladerunner.model.registry import EMBEDDED
+from spladerunner.models import EMBEDDED
 
 MODEL = "NAME[@REVISION]|FOLDER"
 """The metavar of an argument that names a model."""

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import NamedTuple
 
 from spladerunner.errors import IntegrityError, ModelFilesError
 from spladerunner.log import debug
 from spladerunner.model.integrity import digest_of_file, digest_of_text
 from spladerunner.model.manifest import MANIFEST, FileRecord, GraphRole, Manifest, Role, RoleName, VocabularyRecord
-from spladerunner.model.sentence_transformers import MaskedLanguageModel, read_layout
 
 TOKENIZER = "tokenizer.json"
 
 _REPAIR = "Fetch or export the bundle again."
 
 
-@dataclass(frozen=True)
-class Bundle:
+class Bundle(NamedTuple):
     """A model on disk.
 
     files, vocabulary: as the manifest records them; empty and None for a folder without a manifest.
@@ -29,7 +28,7 @@ class Bundle:
     name: str
     license: str
     roles: Mapping[RoleName, Role]
-    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    files: Mapping[str, FileRecord] = MappingProxyType({})
     vocabulary: VocabularyRecord | None = None
 
     @classmethod
@@ -143,6 +142,8 @@ def _compare(path: Path, what: str, found: object, expected: object) -> None:
 
 def _open_bare(folder: Path) -> Bundle:
     """Opens a folder without a manifest, as optimum writes it, as a symmetric SPLADE model."""
+    from spladerunner.model.sentence_transformers import MaskedLanguageModel, read_layout  # bundles start without it
+
     name = choose_graph([path.relative_to(folder).as_posix() for path in folder.rglob("*.onnx")])
     if name is None or not (folder / TOKENIZER).is_file():
         raise ModelFilesError(

@@ -17,19 +17,10 @@ from spladerunner.errors import DownloadError, ModelFilesError, SpladeRunnerErro
 from spladerunner.log import debug
 from spladerunner.model.bundle import TOKENIZER, choose_graph
 from spladerunner.model.manifest import MANIFEST, Manifest
-from spladerunner.model.registry import EMBEDDED, close_names, embedded_folder, find_model
-from spladerunner.model.sentence_transformers import MODULES, POOLING_FILES
+from spladerunner.models import EMBEDDED, embedded_folder
 
-_REPOSITORY = re.compile(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+")
+_REPOSITORY = r"(?!\.)[\w.-]+/(?!\.)[\w.-]+"
 _TRIES = 3
-_CONFIGURATIONS = (
-    TOKENIZER,
-    "tokenizer_config.json",
-    "config.json",
-    MODULES,
-    "sentence_bert_config.json",
-    POOLING_FILES,
-)
 
 
 def fetch(model: str | PathLike[str], *, revision: str | None = None, update: bool = False) -> Path:
@@ -53,6 +44,8 @@ def fetch(model: str | PathLike[str], *, revision: str | None = None, update: bo
             return Path(model)
     except (OSError, ValueError) as error:  # a name too long, a folder that cannot be read
         raise UnknownModelError(f"{name[:200]!r} cannot be looked up as a folder: {error}.", name=name) from error
+    from spladerunner.model.registry import find_model  # a folder starts without it
+
     spec = find_model(name)
     if spec and spec.onnx is None:
         raise UnknownModelError(
@@ -61,7 +54,7 @@ def fetch(model: str | PathLike[str], *, revision: str | None = None, update: bo
             name=name,
         )
     repository = spec.onnx if spec and spec.onnx else name
-    if not _REPOSITORY.fullmatch(repository):
+    if not re.fullmatch(_REPOSITORY, repository):
         matches, hint = _close(name)
         raise UnknownModelError(
             f"There is no folder {name!r} and no known model of that name.{hint} `spladerunner models` lists them.",
@@ -84,8 +77,10 @@ def split_revision(text: str) -> tuple[str, str | None]:
     >>> split_revision("./bundles@2/small")
     ('./bundles@2/small', None)
     """
+    from spladerunner.model.registry import find_model
+
     name, _, revision = text.partition("@")
-    on_the_hub = _REPOSITORY.fullmatch(name) or (find_model(name) and name != EMBEDDED)
+    on_the_hub = re.fullmatch(_REPOSITORY, name) or (find_model(name) and name != EMBEDDED)
     if not on_the_hub or Path(text).is_dir():
         return text, None
     return name, revision or None
@@ -102,6 +97,8 @@ def download(repository: str, revision: str | None, wanted: Sequence[str]) -> tu
 
 
 def _download_model(repository: str, revision: str | None) -> Path:
+    from spladerunner.model.sentence_transformers import MODULES, POOLING_FILES  # a cached model starts without it
+
     names, commit = _list_files(repository, revision)
     if MANIFEST in names:
         last, others = MANIFEST, _files_of_manifest(repository, commit)
@@ -113,10 +110,11 @@ def _download_model(repository: str, revision: str | None) -> Path:
                 f"or onnx/model*.onnx. Make a bundle of it: spladerunner export --doc {repository} -o FOLDER",
                 found=names,
             )
-        last, others = (
-            graph,
-            [*_matching(names, _CONFIGURATIONS), *_matching(names, [f"{graph}_data", f"{graph}.data"])],
+        configurations = (
+            *(TOKENIZER, "tokenizer_config.json", "config.json"),
+            *(MODULES, "sentence_bert_config.json", POOLING_FILES),
         )
+        last, others = graph, _matching(names, [*configurations, f"{graph}_data", f"{graph}.data"])
     debug(__name__, "%s: downloading %s and %s of commit %s", repository, others, last, commit)
     # The file that marks a folder as a model comes last: if it is cached, all others are.
     _snapshot(repository, commit, others)
@@ -189,6 +187,8 @@ def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
 
 def _close(name: str) -> tuple[list[str], str]:
     """Known names similar to an unknown one, and a sentence with them, empty if there are none."""
+    from spladerunner.model.registry import close_names
+
     matches = close_names(name)
     return matches, f" Close to it: {', '.join(matches)}." if matches else ""
 

@@ -11,9 +11,8 @@ from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from spladerunner.atomic_file import write_atomically
 from spladerunner.errors import ModelFilesError
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.model.integrity import digest_of_file
@@ -98,61 +97,12 @@ class VocabularyRecord:
     sha256: str
 
 
-@dataclass(frozen=True)
-class GraphAgreement:
-    """Agreement of a graph with its checkpoint, measured at export over `texts` texts.
-
-    fp32_largest_difference: of a weight by the graph as converted. The other figures are of the bundle's graph against
-    the checkpoint. fp32_ms, ms: milliseconds a text on one thread. fp32_bytes, bytes: sizes with external data.
-    """
-
-    texts: int
-    fp32_largest_difference: float
-    worst_cosine: float
-    worst_text: str
-    mean_cosine: float
-    mean_shared_top20: float
-    mean_weights: float
-    fp32_ms: float
-    ms: float
-    fp32_bytes: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class TokenWeightsAgreement:
-    """Agreement of token weights with their source, measured at export over `texts` texts."""
-
-    texts: int
-    largest_difference: float
-    mean_weights: float
-    ms: float
-    bytes: int
-
-
-Agreement = GraphAgreement | TokenWeightsAgreement
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Measurements at export. A role that is served by the other's graph has none of its own."""
-
-    machine: str
-    roles: Mapping[RoleName, Agreement]
-    shortfalls: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class MadeBy:
-    """The command that made the bundle, and the versions of the packages that it used."""
-
-    command: str
-    versions: Mapping[str, str]
+_Manifest = TypeVar("_Manifest", bound="Manifest")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Content of manifest.json.
+    """Content of manifest.json that a run needs; ExportManifest in provenance.py adds how the bundle was made.
 
     license: of the weights, as an SPDX identifier. weight_type: "int8", "float16" or "float32". vocabulary: of
     tokenizer.json. roles: both of them. files: every other file of the bundle, by name.
@@ -164,11 +114,9 @@ class Manifest:
     vocabulary: VocabularyRecord
     roles: Mapping[RoleName, Role]
     files: Mapping[str, FileRecord]
-    verification: Verification | None = None
-    made_by: MadeBy | None = None
 
     @classmethod
-    def read(cls, path: Path, origin: str | PathLike[str] | None = None) -> "Manifest":
+    def read(cls: type[_Manifest], path: Path, origin: str | PathLike[str] | None = None) -> _Manifest:
         """Reads a manifest of schema 1 or 2. Raises ModelFilesError with the field that is missing or invalid.
 
         origin: named in errors instead of path.
@@ -186,7 +134,7 @@ class Manifest:
             ) from None
 
     @classmethod
-    def parse(cls, content: object) -> "Manifest":
+    def parse(cls: type[_Manifest], content: object) -> _Manifest:
         """Checks the decoded JSON of a manifest of schema 1 or 2. Raises ValueError with the invalid field."""
         schema = content.get("schema") if isinstance(content, dict) else content
         if not isinstance(content, dict) or type(schema) is not int or schema not in (1, SCHEMA):
@@ -194,12 +142,14 @@ class Manifest:
                 f"this version of spladerunner reads schemas 1 to {SCHEMA}. Upgrade it, or export the bundle again."
             )
             raise _InvalidError(f"has schema {schema!r}; {advice}", expected=SCHEMA, found=schema)
-        manifest: Manifest = _read(cls, _from_schema_1(content) if schema == 1 else content, "")
+        manifest: _Manifest = _read(cls, _from_schema_1(content) if schema == 1 else content, "")
         _check_names(manifest)
         return manifest
 
     def write(self, path: Path) -> None:
         """Writes the manifest atomically, in the current schema."""
+        from spladerunner.atomic_file import write_atomically  # a run only reads
+
         content = {"schema": SCHEMA, **_without_none(asdict(self))}
         write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
@@ -289,19 +239,16 @@ def _check_known(what: str, name: str, known: Collection[str], advice: str) -> N
 
 
 def _from_schema_1(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of schema 1 under the names of schema 2; values of the wrong type are left to the checks."""
-    upgraded = {"license" if key == "licence" else key: value for key, value in content.items()}
+    """The fields of schema 1 that a run needs, under the names of schema 2.
+
+    Values of the wrong type are left to the checks. How the bundle was made is left out: schema 1 never checked it.
+    """
+    provenance = ("verification", "made_by")
+    upgraded = {
+        "license" if key == "licence" else key: value for key, value in content.items() if key not in provenance
+    }
     if isinstance(content.get("roles"), dict):
         upgraded["roles"] = {name: _role_from_schema_1(role) for name, role in content["roles"].items()}
-    verification = content.get("verification")
-    if isinstance(verification, dict):
-        roles = {name: verification[name] for name in ROLES if name in verification}
-        upgraded["verification"] = {**verification, "roles": roles}
-    for key, kind in (("verification", Verification), ("made_by", MadeBy)):
-        try:
-            _read(kind, upgraded.get(key), key)
-        except _InvalidError:  # never checked in schema 1, so such bundles keep loading
-            upgraded.pop(key, None)
     return upgraded
 
 

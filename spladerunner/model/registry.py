@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
-import spladerunner.models
-
-EMBEDDED = "tiny-en"
-"""The pair that the package contains."""
+from spladerunner.models import EMBEDDED
 
 
 class ModelSpec(NamedTuple):
@@ -121,11 +117,6 @@ def list_models() -> list[ModelSpec]:
     'tiny-en'
     """
     return list(_MODELS)
-
-
-def embedded_folder() -> Path:
-    """The folder of the embedded pair."""
-    return Path(spladerunner.models.__path__[0]) / EMBEDDED
 
 
 def find_model(name: str) -> ModelSpec | None:

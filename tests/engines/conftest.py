@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spladerunner import Expander
-from spladerunner.model.registry import embedded_folder
+from spladerunner.models import embedded_folder
 from tests.engines.scifact import SciFact
 
 
