@@ -13,8 +13,9 @@ import tokenizers
 
 from spladerunner import __version__
 from spladerunner.bulk.lines import JobLine, job_lines, remaining_lines
-from spladerunner.bulk.resume import Output, State
+from spladerunner.bulk.resume import Output
 from spladerunner.bulk.shard import Shard
+from spladerunner.bulk.writer import State, Writer
 from spladerunner.errors import InputError, OutputError
 from spladerunner.expander import Expander
 from spladerunner.formats import DEFAULT, FORMATS
@@ -88,7 +89,7 @@ def encode(
     if shard.of > 1 and total is None:
         raise InputError("Standard input and pipes cannot be sharded: their length is unknown. Give files.")
     part = shard.lines(total) if total is not None else None
-    writer = Output(output, _options(expander, inputs, role, format, fields, shard))
+    writer = _writer(output, expander, format, _options(expander, inputs, role, format, fields, shard))
     try:
         if writer.finished:
             return _progress(writer.state, part)
@@ -98,17 +99,22 @@ def encode(
         writer.close()
 
 
+def _writer(output: Path, expander: Expander, format: str, options: State) -> Writer:
+    line, vocabulary = FORMATS[format], expander.vocabulary
+    return Output(output, options, lambda record, vector: line(record.id, vector, vocabulary))
+
+
 def _encode(
     expander: Expander,
     lines: Iterator[JobLine],
-    writer: Output,
+    writer: Writer,
     role: RoleName,
     format: str,
     part: range | None,
     skip_bad: bool,
     progress: Callable[[Progress], None],
 ) -> Progress:
-    state, format_line = writer.state, FORMATS[format]
+    state = writer.state
     waiting: deque[JobLine] = deque()  # read, but not yet written; records wait for their vectors
     last: JobLine | None = None
 
@@ -140,7 +146,7 @@ def _encode(
             record = line.line.record
             assert record is not None
             try:
-                writer.write(format_line(record.id, vector, expander.vocabulary))
+                writer.write(record, vector)
             except ValueError as error:
                 problem = f"{record.id!r} cannot be written as {format}: {error}"
                 if not skip_bad:

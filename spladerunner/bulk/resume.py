@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from spladerunner.bulk.writer import State
 from spladerunner.errors import OutputError
-
-State = dict[str, Any]
+from spladerunner.readers.records import Record
+from spladerunner.vector import SparseVector
 
 _START: State = {"lines": 0, "documents": 0, "bad": 0, "digest": "", "bytes": 0, "bad_bytes": 0, "complete": False}
 
@@ -23,12 +24,14 @@ _START: State = {"lines": 0, "documents": 0, "bad": 0, "digest": "", "bytes": 0,
 class Output:
     """Writer of OUT and OUT.bad.jsonl, which resumes an interrupted job that had the same options.
 
+    line: turns a record and its vector into a line, without its newline; ValueError if the format refuses it.
     state: what the saved state file holds, and what has been written since.
     finished: the interrupted job had written everything; only the files were left to rename, which is done now.
     Raises OutputError if OUT exists, another process is writing it, or the interrupted job had other options.
     """
 
-    def __init__(self, path: Path, options: State) -> None:
+    def __init__(self, path: Path, options: State, line: Callable[[Record, SparseVector], str]) -> None:
+        self._line = line
         self._path, self._bad = path, Path(f"{path}.bad.jsonl")
         self._partial, self._bad_partial = Path(f"{path}.partial"), Path(f"{path}.bad.jsonl.partial")
         self._state_path = Path(f"{path}.partial.json")
@@ -78,9 +81,9 @@ class Output:
         self._bad_lines: list[bytes] = []
         self.save()
 
-    def write(self, line: str) -> None:
-        """Writes a line of OUT, given without its newline."""
-        self._lines.append(line.encode() + b"\n")
+    def write(self, record: Record, vector: SparseVector) -> None:
+        """Writes a line of OUT. Raises ValueError if its format refuses the record."""
+        self._lines.append(self._line(record, vector).encode() + b"\n")
         self.state["documents"] += 1
         if len(self._lines) >= 1000:
             self._flush()

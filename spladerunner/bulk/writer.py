@@ -1,0 +1,40 @@
+"""Writer: what a job writes its vectors to."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from spladerunner.readers.records import Record
+from spladerunner.vector import SparseVector
+
+State = dict[str, Any]
+"""How far a job is: lines, documents, bad, and the digest of the lines; and what else its writer keeps."""
+
+
+class Writer(Protocol):
+    """Where a job writes vectors and bad lines, in the order of the input, so that a killed job can resume.
+
+    state: how far the job is, what an interrupted one saved included.
+    finished: the interrupted job had written everything.
+    """
+
+    state: State
+    finished: bool
+
+    def write(self, record: Record, vector: SparseVector) -> None:
+        """Writes a vector. Raises ValueError if it cannot be written in the format of the output."""
+
+    def write_bad(self, line: str) -> None:
+        """Writes a bad line, as JSON."""
+
+    def reached(self, lines: int, digest: str) -> None:
+        """Records that all written so far comes from the first `lines` lines of the input, with this digest."""
+
+    def save(self) -> None:
+        """Saves what can be saved now. Raises OSError, for example if the disk is full; the last save stays valid."""
+
+    def finish(self) -> None:
+        """Saves all, and gives the output its name."""
+
+    def close(self) -> None:
+        """Closes the output; what was not saved is encoded again on resume."""
