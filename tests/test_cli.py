@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from spladerunner import Expander, __version__, explanation_page, list_models
+from spladerunner import Expander, Vocabulary, __version__, explanation_page, list_models
+from spladerunner.model.bundle import TOKENIZER
+from spladerunner.model.manifest import VocabularyRecord
+from tests.small_collection import write_beir
+from tests.small_model import TOKENS, WORDS, change_manifest, records, tokenizer, write_bundle
 
 COMMAND = [sys.executable, "-m", "spladerunner"]
 
@@ -24,11 +28,11 @@ def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProces
     )
 
 
-def in_terminal(*arguments: str, columns: int = 60) -> str:
+def in_terminal(*arguments: str | Path, columns: int = 60, status: int = 0) -> str:
     """Returns what the command prints if its output is a terminal."""
     master, slave = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(columns)}
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=slave, stderr=slave, env=environment)
+    process = subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=slave, stderr=slave, env=environment)
     os.close(slave)
     output = b""
     while True:
@@ -40,7 +44,7 @@ def in_terminal(*arguments: str, columns: int = 60) -> str:
             break
         output += chunk
     os.close(master)
-    assert process.wait() == 0
+    assert process.wait() == status
     return output.decode().replace("\r\n", "\n")
 
 
@@ -144,8 +148,79 @@ def test_help_into_a_closed_pipe_prints_no_error() -> None:
     assert done.stderr == ""
 
 
-def test_control_characters_do_not_reach_the_terminal() -> None:
-    assert "\x1b" not in in_terminal("expand", "evil \x1b[2J\x1b]0;title\x07 text")
+EVIL = "\x1b]0;title\x07\x1b[2J\x9b1A\r\x7f\u202e\u2066"
+"""What a terminal obeys: its title, its screen, its cursor, and the direction of text."""
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A bundle with EVIL in its tokens, its name and its path."""
+    folder = write_bundle(tmp_path / f"bundle{EVIL}")
+    tokens = [f"{token}{EVIL}\n" if token in WORDS and token != "cat" else token for token in TOKENS]
+    made = tokenizer(tokens)
+    made.save(str(folder / TOKENIZER))
+    vocabulary = Vocabulary([made.id_to_token(at) for at in range(made.get_vocab_size())], [])
+    change_manifest(
+        folder,
+        name=f"model{EVIL}",
+        vocabulary=VocabularyRecord(len(vocabulary), vocabulary.sha256),
+        files=records(folder, TOKENIZER, "doc.onnx", "query.onnx"),
+    )
+    return folder
+
+
+def shown_without_control(printed: str) -> str:
+    """The text, if each of its lines is printable."""
+    assert [line for line in printed.split("\n") if not line.isprintable()] == []
+    return printed
+
+
+def test_nothing_of_a_model_reaches_the_terminal_raw(hostile: Path) -> None:
+    title = r"\u001b]0;title\u0007\u001b[2J\u009b1A"
+    model = ("--model", hostile)
+    assert title in shown_without_control(in_terminal("expand", *model, f"the cat {EVIL}\n"))
+    drawn = shown_without_control(in_terminal("expand", *model, "--json", "the cat", columns=200))
+    assert json.loads(drawn) == Expander(hostile).expand("the cat")[0]
+    explanation = Expander(hostile).explain("the cat", "cat")
+    assert any(EVIL in match.token for match in explanation.shared)
+    assert title in shown_without_control(in_terminal("explain", *model, "the cat", "cat"))
+    assert json.loads(shown_without_control(in_terminal("explain", *model, "--json", "the cat", "cat")))["shared"]
+    assert title in shown_without_control(in_terminal("explain", *model, "--html", "--", "the cat", "cat"))
+    assert title in shown_without_control(in_terminal("fetch", hostile))
+
+
+def test_no_error_reaches_the_terminal_raw(hostile: Path, tmp_path: Path) -> None:
+    nowhere = tmp_path / f"nowhere{EVIL}"
+    for arguments, status in (
+        (("expand", "--model", nowhere, "text"), 1),
+        (("expand", "--model", hostile.parent, "text"), 1),
+        (("fetch", nowhere), 1),
+        (("fetch", "cat", EVIL), 2),
+        (("expand", f"--{EVIL}"), 2),
+        (("encode", nowhere, "-o", tmp_path / "out.jsonl", "--format", EVIL), 2),
+        (("eval", nowhere), 1),
+    ):
+        printed = shown_without_control(in_terminal(*arguments, status=status))
+        assert "spladerunner" in printed, arguments
+    done = run("encode", nowhere, "-o", tmp_path / "out.jsonl")  # a terminal would get a bar too
+    assert done.returncode == 1 and "nowhere" in shown_without_control(done.stderr)
+    (hostile / "manifest.json").write_text(json.dumps({"schema": EVIL}))
+    assert "schema" in shown_without_control(in_terminal("expand", "--model", hostile, "text", status=1))
+
+
+def test_nothing_of_a_collection_reaches_the_terminal_raw(hostile: Path, tmp_path: Path) -> None:
+    collection = write_beir(tmp_path / f"collection{EVIL}")
+    with (collection / "qrels" / "test.tsv").open("a", newline="") as judgments:
+        judgments.write(f"q1\tnone{EVIL.replace(chr(13), '')}\t1\n")
+    assert "collection" in shown_without_control(in_terminal("eval", collection, "--model", hostile, columns=200))
+    corpus = collection / "corpus.jsonl"
+    done = run("encode", corpus, "-o", tmp_path / f"out{EVIL}.jsonl", "--model", hostile)
+    assert done.returncode == 0 and "out" in shown_without_control(done.stderr)
+
+
+def test_a_folder_is_printed_into_a_pipe_as_it_is(hostile: Path) -> None:
+    done = subprocess.run([*COMMAND, "fetch", hostile], capture_output=True, check=True)
+    assert done.stdout.removesuffix(b"\n") == os.fsencode(hostile)
 
 
 def test_a_huge_top_shows_all_tokens() -> None:

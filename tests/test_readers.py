@@ -99,7 +99,7 @@ def eval_reads(monkeypatch: pytest.MonkeyPatch) -> list[Collection]:
         return found[-1]
 
     monkeypatch.setattr(Collection, "read", spy)
-    monkeypatch.setattr("spladerunner.cli.encode.exit_on_sigterm", lambda: None)
+    monkeypatch.setattr("spladerunner.cli.encode.exit_on_signals", lambda: None)
     return found
 
 

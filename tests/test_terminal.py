@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from spladerunner.cli.terminal import bars, explanation_table, shortened, table
+import json
+
+import pytest
+
+from spladerunner.cli.terminal import bars, escaped, explanation_table, json_line, shortened, table
 from spladerunner.explanation import Explanation, SharedToken
 
 
@@ -23,9 +27,35 @@ def test_bars_fit_into_a_narrow_terminal() -> None:
     assert bars({"a" * 50: 1.0}, set(), 10).endswith("░" * 8)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("naïve 数 😀", "naïve 数 😀"),
+        ("a\x1b[2Jb", r"a\u001b[2Jb"),  # C0: clears the screen
+        ("a\x9b2Jb", r"a\u009b2Jb"),  # C1: the same in one character
+        ("a\nb\tc\rd\x7f", r"a\nb\tc\rd\u007f"),
+        ("a\u202eb\u2066c", r"a\u202eb\u2066c"),  # writes what follows from right to left
+        ("a\u2028b\u200bc", r"a\u2028b\u200bc"),
+        ("a\U000e0041b", r"a\udb40\udc41b"),  # an invisible tag
+        ("a\ud800b", r"a\ud800b"),
+    ],
+)
+def test_what_is_not_printable_is_escaped_as_in_json(text: str, shown: str) -> None:
+    assert escaped(text) == shown and shown.isprintable()
+    assert json.loads(json_line({text: 1})) == {text: 1} and json_line({text: 1}).isprintable()
+
+
+def test_every_function_for_a_terminal_escapes() -> None:
+    evil, shown = "a\x1b[2J\nb", r"a\u001b[2J\nb"
+    assert bars({evil: 2.0, "c": 1.0}, {evil}, 40).splitlines()[0].startswith(f"  {shown}  2.00 █")
+    assert table((evil,), [(evil,)]) == f"{shown}\n{shown}"
+    explanation = Explanation("q", "d", (SharedToken(evil, 1.0, 1.0, 1.0),))
+    assert explanation_table(explanation).splitlines()[1].startswith(shown)
+
+
 def test_a_title_fits_and_has_no_control_characters() -> None:
     assert shortened("the cat\nsat", 20) == "the cat sat"
-    assert shortened("a\x1b[2Jb", 20) == "a [2Jb"
+    assert shortened("a\x1b[2Jb", 20) == r"a\u001b[2Jb"
     assert shortened("数" * 80, 21) == "数" * 10 + "…"
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
-from spladerunner.cli.exit_status import exit_on_sigterm
+from spladerunner.cli.exit_status import exit_on_signals
 from spladerunner.cli.options import add_model_options, open_expander
+from spladerunner.cli.terminal import say
 from spladerunner.model.manifest import ROLES
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _run(options: argparse.Namespace) -> None:
     except ValueError as error:
         parser.error(f"--shard: {error}")
     expander = open_expander(options)
-    exit_on_sigterm()
+    exit_on_signals()
     with show_progress() as progress:
         done = encode(
             expander,
@@ -87,4 +87,4 @@ def _run(options: argparse.Namespace) -> None:
             progress=progress,
         )
     bad = f"; {done.bad:,} bad lines are in {options.output}.bad.jsonl" if done.bad else ""
-    print(f"spladerunner: encoded {done.documents:,} texts to {options.output}{bad}", file=sys.stderr)
+    say(f"encoded {done.documents:,} texts to {options.output}{bad}")

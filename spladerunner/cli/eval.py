@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spladerunner.atomic_file import write_atomically
 from spladerunner.cli.options import MODEL, add_model_options, open_expander, positive_count, positive_weight
-from spladerunner.cli.terminal import table
+from spladerunner.cli.terminal import escaped, say, table
 from spladerunner.errors import requires_extra
 from spladerunner.models import EMBEDDED
 
@@ -75,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
             Path(path).mkdir(parents=True, exist_ok=True)  # a folder that cannot be written fails before the encoding
     collection = Collection.read(options.folder, options.split)
     for caveat in collection.caveats:
-        _report(f"warning: {caveat}")
+        say(f"warning: {caveat}")
     models = list(dict.fromkeys(options.compare or [options.model or EMBEDDED]))
     expanders = [open_expander(options, model) for model in models]
     names = [expander.name for expander in expanders]
@@ -89,9 +88,9 @@ def _run(options: argparse.Namespace) -> None:
             *(Pruning(min_weight=weight) for weight in options.min_weight),
         ]
     )
-    evaluation = evaluate(collection, expanders, list(prunings), names=names, progress=_report)
+    evaluation = evaluate(collection, expanders, list(prunings), names=names, progress=say)
     for caveat in evaluation.caveats[len(collection.caveats) :]:
-        _report(f"warning: {caveat}")
+        say(f"warning: {caveat}")
     print(drawn(evaluation))
     if options.output:
         evaluation.save(options.output)
@@ -105,14 +104,10 @@ def drawn(evaluation: Evaluation) -> str:
     head = ("", *(system.name for system in evaluation.systems))
     return "\n".join(
         [
-            f"{evaluation.title}: {evaluation.size}",
+            escaped(f"{evaluation.title}: {evaluation.size}"),
             "",
             table(head, rows, right=range(1, len(head))),
             "",
-            *evaluation.notes(),
+            *map(escaped, evaluation.notes()),
         ]
     )
-
-
-def _report(line: str) -> None:
-    print(f"spladerunner: {line}", file=sys.stderr, flush=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from spladerunner.cli.options import add_json_option, add_model_options, open_expander, positive_count
-from spladerunner.cli.terminal import SHOWN, bars, set_up_output, shortened
+from spladerunner.cli.terminal import SHOWN, bars, json_line, set_up_output, shortened
 from spladerunner.model.manifest import RoleName
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def _run(options: argparse.Namespace) -> None:
             top = options.top if as_json else options.top or SHOWN
             shown = dict(islice(weights.items(), top))
             if as_json:
-                print(json.dumps(shown, ensure_ascii=False))
+                print(json_line(shown))
             else:
                 width = shutil.get_terminal_size().columns
                 left_out = 0 if options.top else len(weights) - len(shown)

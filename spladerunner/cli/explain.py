@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING
 
 from spladerunner.atomic_file import write_atomically
 from spladerunner.cli.options import add_json_option, add_model_options, open_expander
-from spladerunner.cli.terminal import explanation_table, set_up_output
+from spladerunner.cli.terminal import escaped, explanation_table, json_line, set_up_output
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -40,12 +39,14 @@ def _run(options: argparse.Namespace) -> None:
         from spladerunner.explanation_page import page
 
         html = page(explanation)
-        if options.html == "-":
+        if options.html == "-" and sys.stdout.isatty():
+            print("\n".join(map(escaped, html.split("\n"))))
+        elif options.html == "-":
             sys.stdout.buffer.write(html.encode("utf-8"))
         else:
             write_atomically(options.html, html)
     elif set_up_output(options.json):
         shared = [match._asdict() for match in explanation.shared]
-        print(json.dumps({"score": explanation.score, "shared": shared}, ensure_ascii=False))
+        print(json_line({"score": explanation.score, "shared": shared}))
     else:
         print(explanation_table(explanation))

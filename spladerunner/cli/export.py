@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING
 
-from spladerunner.cli.exit_status import exit_on_sigterm
+from spladerunner.cli.exit_status import exit_on_signals
+from spladerunner.cli.terminal import say
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 
 if TYPE_CHECKING:
@@ -52,6 +53,6 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run(options: argparse.Namespace) -> None:
     from spladerunner.export import ExportOptions, export_bundle
 
-    exit_on_sigterm()
+    exit_on_signals()
     given = {field.name: getattr(options, field.name) for field in fields(ExportOptions)}
-    export_bundle(ExportOptions(**given), progress=lambda line: print(line, file=sys.stderr, flush=True))
+    export_bundle(ExportOptions(**given), progress=partial(say, prefix=""))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import TYPE_CHECKING
 
+from spladerunner.cli.terminal import escaped
 from spladerunner.model.hub import fetch, split_revision
 
 if TYPE_CHECKING:
@@ -32,4 +35,8 @@ def _run(options: argparse.Namespace) -> None:
     if revision and options.revision:
         parser: argparse.ArgumentParser = options.parser
         parser.error(f"the revision is given twice: {options.model} and --revision {options.revision}")
-    print(fetch(name, revision=revision or options.revision, update=options.update))
+    folder = fetch(name, revision=revision or options.revision, update=options.update)
+    if sys.stdout.isatty():
+        print(escaped(str(folder)))
+    else:
+        sys.stdout.buffer.write(os.fsencode(folder) + os.linesep.encode())

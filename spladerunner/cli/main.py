@@ -9,11 +9,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from spladerunner import SpladeRunnerError, __version__
 from spladerunner.cli import completion, encode, expand, explain, export, fetch, models
 from spladerunner.cli import eval as evaluate
 from spladerunner.cli.exit_status import INTERRUPTED, PIPE_CLOSED
+from spladerunner.cli.terminal import escaped, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except (SpladeRunnerError, OSError) as error:
-        print(f"spladerunner: {' '.join(str(error).split())}", file=sys.stderr)
+        say(" ".join(str(error).split()))
         _discard_output()
         return 1
     return 0
@@ -42,13 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Builds the parser of all commands. Each command sets `run`, a function of the parsed options."""
-    parser = argparse.ArgumentParser(prog="spladerunner", description="SPLADE sparse expansion without torch.")
+    parser: argparse.ArgumentParser = _Parser(prog="spladerunner", description="SPLADE sparse expansion without torch.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (expand, explain, models, fetch, encode, export, evaluate):
         command.add_parser(commands)
     completion.add_parser(commands, parser)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Reports a usage error, which may quote what was given."""
+        super().error(escaped(message))
 
 
 def _discard_output() -> None:

@@ -1,13 +1,19 @@
-"""Output for a terminal: weights as bars, and aligned tables."""
+"""Output for a terminal: weights as bars, and aligned tables.
+
+Whatever a model, a collection or a path holds is printed through `escaped`, so that a terminal obeys none of it.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from io import TextIOWrapper
+from typing import TYPE_CHECKING
 
-from spladerunner.explanation import Explanation
+if TYPE_CHECKING:
+    from spladerunner.explanation import Explanation
 
 OWN, EXPANSION = "█", "░"
 SHOWN = 20
@@ -28,6 +34,24 @@ def set_up_output(as_json: bool) -> bool:
     return as_json
 
 
+def escaped(text: str) -> str:
+    """Escapes each character that is not printable as JSON does: control characters, line ends, bidirectional marks."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else json.dumps(character).strip('"') for character in text)
+
+
+def json_line(value: object) -> str:
+    """Formats a value as one line of JSON, with its printable characters as they are."""
+    return escaped(json.dumps(value, ensure_ascii=False))
+
+
+def say(message: str, prefix: str = "spladerunner: ") -> None:
+    """Prints a line on standard error, if that is open."""
+    if sys.stderr is not None:
+        print(prefix + escaped(message), file=sys.stderr, flush=True)
+
+
 def bars(weights: Mapping[str, float], own_tokens: Collection[str], width: int, left_out: int = 0) -> str:
     """Draws a line per token, its weight as a bar: solid for the text's own tokens, light for expansions.
 
@@ -35,23 +59,22 @@ def bars(weights: Mapping[str, float], own_tokens: Collection[str], width: int, 
     """
     if not weights:
         return "  (no weights)"
-    names = max(map(_columns, weights))
+    names = max(_columns(escaped(token)) for token in weights)
     room = max(width - names - len("+   0.00 "), 8)
     heaviest = max(weights.values())
     lines = []
     for token, weight in weights.items():
         sign, ink = (" ", OWN) if token in own_tokens else ("+", EXPANSION)
         bar = ink * max(1, round(room * weight / heaviest))
-        lines.append(f"{sign} {_padded(token, names)} {weight:5.2f} {bar}")
+        lines.append(f"{sign} {_padded(escaped(token), names)} {weight:5.2f} {bar}")
     if left_out:
         lines.append(f"  … and {left_out} lighter")
     return "\n".join(lines)
 
 
 def shortened(text: str, width: int) -> str:
-    """Shortens the text to one line of at most `width` columns, without control characters."""
-    printable = (character if character.isprintable() else " " for character in text[: 4 * width])
-    line = " ".join("".join(printable).split())
+    """Shortens the text to one line of at most `width` columns."""
+    line = escaped(" ".join(text[: 4 * width].split()))
     if _columns(line) <= width:
         return line
     while _columns(line) >= width:
@@ -71,7 +94,7 @@ def explanation_table(explanation: Explanation) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> str:
     """Formats rows as aligned columns under their heads; the columns with an index in `right` are aligned right."""
-    cells = [tuple(head), *map(tuple, rows)]
+    cells = [tuple(map(escaped, row)) for row in (head, *rows)]
     widths = [max(_columns(row[column]) for row in cells) for column in range(len(head))]
     return "\n".join(
         "  ".join(
