@@ -55,6 +55,10 @@ INVALID = {
     "too few columns": ("qrels/test.tsv", "q1\td9", "is not a judgment"),
     "white space in an id": ("corpus.jsonl", '{"_id": "d 11", "text": "x"}', "white space"),
     "white space in a query's id": ("queries.jsonl", '{"_id": "q 11", "text": "x"}', "white space"),
+    "NUL in an id": ("corpus.jsonl", '{"_id": "d\\u0000", "text": "x"}', "NUL"),
+    "no integer": ("qrels/test.tsv", "q1\td9\t1.5", "is not a judgment"),
+    "digits of another script": ("qrels/test.tsv", "q1\td9\t١", "is not a judgment"),
+    "underscore": ("qrels/test.tsv", "q1\td9\t1_0", "is not a judgment"),
 }
 
 
@@ -68,6 +72,29 @@ def test_an_invalid_line_is_an_error_with_its_place(tmp_path: Path, file: str, l
     number = before.count("\n") + 1
     assert str(caught.value).startswith(f"{path}, line {number}")
     assert (caught.value.path, caught.value.line) == (path, number)
+
+
+@pytest.mark.parametrize(("grade", "value"), [("+1", 1), ("1.0", 1), ("2.", 2), ("-1", -1), ("-0", 0), ("03", 3)])
+def test_a_first_line_with_a_number_is_a_judgment(tmp_path: Path, grade: str, value: int) -> None:
+    folder = write_beir(tmp_path / "c")
+    (folder / "qrels" / "test.tsv").write_text(f"q1\td1\t{grade}\nq2\td3\t1\n")
+    assert Collection.read(folder).judgments == {"q1": {"d1": value}, "q2": {"d3": 1}}
+
+
+@pytest.mark.parametrize("grade", ["1,0", "1.5", "1e0", "0x1"])
+def test_a_first_line_that_is_no_header_is_not_skipped(tmp_path: Path, grade: str) -> None:
+    folder = write_beir(tmp_path / "c")
+    (folder / "qrels" / "test.tsv").write_text(f"q1\td1\t{grade}\nq2\td3\t1\n")
+    with pytest.raises(CollectionError, match=r"line 1 is not a judgment"):
+        Collection.read(folder)
+
+
+@pytest.mark.parametrize("identifier", ["", "a b", "a\0b", "\ud800", "a\u2028"])
+def test_a_collection_with_ids_that_trec_files_cannot_hold_is_an_error(identifier: str) -> None:
+    with pytest.raises(CollectionError, match="cannot hold"):
+        Collection("x", "test", {identifier: "text"}, {"q": "text"}, {"q": {identifier: 1}})
+    with pytest.raises(CollectionError, match="cannot hold"):
+        Collection("x", "test", {"d": "text"}, {identifier: "text"}, {identifier: {"d": 1}})
 
 
 def test_invalid_utf8_in_the_qrels_is_an_error(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 import pytrec_eval
 import scipy.stats
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from spladerunner import Expander
+from spladerunner import CollectionError, Expander
 from spladerunner.cli.eval import drawn
 from spladerunner.evaluation import systems
 from spladerunner.evaluation.collection import Collection
@@ -21,7 +24,7 @@ from spladerunner.evaluation.results import Evaluation, evaluate
 from spladerunner.evaluation.systems import UNPRUNED, Pruning
 from tests.small_collection import DOCUMENTS, JUDGMENTS, QUERIES, write_beir, write_ms_marco
 from tests.small_model import write_bundle
-from tests.test_cli import run
+from tests.test_cli import COMMAND, run
 
 PRUNING = {"top", "min_weight"}
 PRUNINGS = [UNPRUNED, Pruning(top=4), Pruning(min_weight=0.5)]
@@ -158,15 +161,76 @@ def test_the_table_has_the_figures_of_result_json_and_their_definitions(evaluati
 
 
 def test_two_models_of_one_name_are_an_error(collection: Collection, expander: Expander) -> None:
-    with pytest.raises(ValueError, match="must differ"):
-        evaluate(collection, [expander, expander])
-    with pytest.raises(ValueError, match="called BM25"):
-        evaluate(collection, [expander], names=["BM25"])
+    for names in (["a", "a"], ["BM25"], ["a", "a, top 4"]):
+        with pytest.raises(ValueError, match="must differ in name"):
+            evaluate(collection, [expander] * len(names), [UNPRUNED, Pruning(top=4)], names=names)
 
 
-def test_similar_names_get_different_runs(collection: Collection, expander: Expander) -> None:
-    found = evaluate(collection, [expander, expander], names=["a b", "a-b"])
-    assert list(found.run_names().values()) == ["a-b.run", "a-b~2.run", "BM25.run"]
+def test_similar_names_get_different_runs(collection: Collection, expander: Expander, tmp_path: Path) -> None:
+    found = evaluate(collection, [expander] * 4, names=["a b", "A-b", "é" * 300, "é" * 301])
+    long = "é" * 55
+    assert list(found.run_names().values()) == ["a-b.run", "A-b~2.run", f"{long}.run", f"{long}~2.run", "BM25.run"]
+    found.save(tmp_path)
+    assert len({*tmp_path.iterdir()}) == 6
+
+
+def test_prunings_that_differ_in_the_last_digit_have_runs_of_their_own(
+    collection: Collection, expander: Expander
+) -> None:
+    weights = [0.5, 0.50000001, 0.5000001, 1e-7, 1.0, 1.0000000000000002]
+    found = evaluate(collection, [expander], [Pruning(min_weight=weight) for weight in weights])
+    assert len({*found.run_names().values()}) == len(weights) + 1
+    assert found.model_systems[4].name == "tiny-en, min 1"
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+def test_results_are_saved_although_nothing_can_be_printed(tmp_path: Path) -> None:
+    folder = write_beir(tmp_path / "data", {"d": ("", "trout")}, {"q": "trout"}, {"q": {"d": 1}})
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "eval", folder, "-o", tmp_path / "out", "--html", tmp_path / "r.html"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1 and "No space left" in done.stderr
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["systems"][0]["measures"]["MRR@10"] == 1
+    assert len([*(tmp_path / "out").glob("*.run")]) == 6 and (tmp_path / "r.html").exists()
+    with FULL.open("w") as full:
+        done = subprocess.run([*COMMAND, "eval", folder], stderr=full, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0 and "nDCG@10" in done.stdout
+
+
+def test_any_locale_prints_any_name(tmp_path: Path) -> None:
+    folder = write_beir(tmp_path / "sammlung-ü", {"d": ("", "trout")}, {"q": "trout"}, {"q": {"d": 1}})
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = run("eval", folder, "-o", tmp_path / "out", env=environment)
+    assert done.returncode == 0 and done.stdout.startswith("sammlung-ü, test: 1 documents")
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["collection"]["name"] == "sammlung-ü"
+
+
+IDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(documents=st.lists(IDS | st.text(max_size=3), min_size=2, max_size=4, unique=True), query=IDS | st.text())
+def test_any_id_gives_the_right_figures_and_a_readable_run_or_an_error(
+    documents: list[str], query: str, expander: Expander
+) -> None:
+    texts = dict.fromkeys(documents, "honey from bees") | {documents[0]: "trout"}
+    try:
+        collection = Collection("any", "test", texts, {query: "trout"}, {query: {documents[0]: 1}})
+    except CollectionError:
+        return
+    found = evaluate(collection, [expander])
+    for system in found.systems:
+        assert {float(scores[0]) for scores in system.scores.values()} == {1.0}
+    lines = "".join(found.trec_run(found.bm25)).encode().decode()
+    parsed = pytrec_eval.parse_run(lines.splitlines(keepends=True))
+    assert {key: [*row] for key, row in parsed.items()} == {query: [documents[0]]}
 
 
 def test_the_command_compares_models_and_prunings_and_writes_json_runs_and_report(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spladerunner.evaluation.measures import EXPONENTIAL, MAIN, compare, measure
 from spladerunner.evaluation.search import EMPTY, Ranking
@@ -24,12 +26,44 @@ def discounted(gains: list[int]) -> float:
 
 
 def test_figures_are_the_definitions_by_hand() -> None:
-    judgments = {"a": {"d1": 1, "d0": 3, "d2": 2, "gone": 1}, "b": {"d1100": 1, "d50": 1}, "c": {"d1": 1}}
+    judgments = {
+        "a": {"d1": 1, "d0": 3, "d2": 2, "gone": 1},
+        "b": {"d1100": 1, "d50": 1, "d99": 1, "d100": 1, "d999": 1},
+        "c": {"d1": 1},
+    }
     scores = measure(judgments, IDS, [ranking(1, 9, 0), ranking(*range(1000)), EMPTY])
     assert scores[MAIN].tolist() == pytest.approx([discounted([1, 0, 3]) / discounted([3, 2, 1, 1]), 0, 0])
     assert scores[EXPONENTIAL].tolist() == pytest.approx([discounted([1, 0, 7]) / discounted([7, 3, 1, 1]), 0, 0])
     assert scores["MRR@10"].tolist() == [1, 0, 0]
-    assert scores["recall@100"].tolist() == scores["recall@1000"].tolist() == [0.5, 0.5, 0]
+    assert scores["recall@100"].tolist() == [2 / 4, 2 / 5, 0]
+    assert scores["recall@1000"].tolist() == [2 / 4, 4 / 5, 0]
+
+
+def by_hand(grades: dict[str, int], found: list[str]) -> dict[str, float]:
+    gains = [max(grades.get(document, 0), 0) for document in found]
+    relevant = {document for document, grade in grades.items() if grade > 0}
+    best = discounted(sorted((grade for grade in grades.values() if grade > 0), reverse=True)[:10])
+    first = next((rank for rank, gain in enumerate(gains, 1) if gain), 11)
+    return {
+        MAIN: discounted(gains[:10]) / best if best else 0.0,
+        "MRR@10": 1 / first if first <= 10 else 0.0,
+        "recall@100": len(relevant & {*found[:100]}) / len(relevant) if relevant else 0.0,
+    }
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_any_ids_and_grades_give_the_figures_of_the_definitions(data: st.DataObject) -> None:
+    """Among them NUL, lone surrogates and ids that trec_eval would take for one another."""
+    ids = data.draw(st.lists(st.text(max_size=4) | st.sampled_from(["a", "a\0", "a\0b"]), unique=True, max_size=15))
+    extra = st.text(max_size=2)
+    grades = st.dictionaries(st.sampled_from(ids) | extra if ids else extra, st.integers(-1000, 1000), max_size=15)
+    judgments = data.draw(st.dictionaries(st.text(max_size=4), grades, min_size=1, max_size=4))
+    rankings = [data.draw(st.permutations(range(len(ids)))) for _ in judgments]
+    scores = measure(judgments, ids, [ranking(*order) if order else EMPTY for order in rankings])
+    for at, (query, order) in enumerate(zip(judgments, rankings, strict=True)):
+        expected = by_hand(judgments[query], [ids[document] for document in order])
+        assert {name: scores[name][at] for name in expected} == pytest.approx(expected)
 
 
 def test_equal_scores_keep_the_order_of_the_ranking() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from spladerunner.atomic_file import write_atomically
 from spladerunner.cli.options import MODEL, add_model_options, open_expander, positive_count, positive_weight
-from spladerunner.cli.terminal import escaped, say, table
+from spladerunner.cli.terminal import escaped, say, set_up_output, table
 from spladerunner.errors import requires_extra
 from spladerunner.models import EMBEDDED
 
@@ -91,11 +91,12 @@ def _run(options: argparse.Namespace) -> None:
     evaluation = evaluate(collection, expanders, list(prunings), names=names, progress=say)
     for caveat in evaluation.caveats[len(collection.caveats) :]:
         say(f"warning: {caveat}")
-    print(drawn(evaluation))
     if options.output:
         evaluation.save(options.output)
     if options.html:
         write_atomically(options.html, report.page(evaluation, expanders[0]))
+    set_up_output(as_json=False)
+    print(drawn(evaluation))
 
 
 def drawn(evaluation: Evaluation) -> str:

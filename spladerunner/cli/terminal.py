@@ -9,6 +9,7 @@ import json
 import sys
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,10 @@ def json_line(value: object) -> str:
 
 
 def say(message: str, prefix: str = "spladerunner: ") -> None:
-    """Prints a line on standard error, if that is open."""
+    """Prints a line on standard error, if that is open and not full: progress that cannot be told ends no work."""
     if sys.stderr is not None:
-        print(prefix + escaped(message), file=sys.stderr, flush=True)
+        with suppress(OSError):
+            print(prefix + escaped(message), file=sys.stderr, flush=True)
 
 
 def bars(weights: Mapping[str, float], own_tokens: Collection[str], width: int, left_out: int = 0) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 
@@ -17,6 +19,10 @@ LARGEST_GRADE = 1000
 BEIR = "corpus.jsonl"
 MS_MARCO = "collection.tsv"
 DEFAULT_SPLIT = {BEIR: "test", MS_MARCO: "dev.small"}
+
+_GRADE = re.compile(r"[+-]?[0-9]{1,9}(\.0*)?")
+_NOT_IN_TREC_FILES = re.compile("[\\s\0\ud800-\udfff]")
+"""White space, which separates columns; NUL, which ends a string in trec_eval; lone surrogates, which UTF-8 lacks."""
 
 _DOCUMENT = Fields()
 _QUERY = Fields(title=None)  # BEIR's own loader reads no title of a query
@@ -39,6 +45,9 @@ class Collection:
 
     documents, queries: {id: text}, with a document's title before its text; only queries that have judgments.
     judgments: {query: {document: grade}}. caveats: properties of the collection that may change a figure.
+
+    Raises CollectionError if an id of a document or a query is empty or contains white space, NUL or a lone surrogate,
+    as TREC run and qrels files cannot hold it.
     """
 
     name: str
@@ -48,6 +57,11 @@ class Collection:
     judgments: dict[str, dict[str, int]]
     caveats: tuple[Caveat, ...] = ()
 
+    def __post_init__(self) -> None:
+        for identifier in chain(self.documents, self.queries):
+            if fault := _fault(identifier):
+                raise CollectionError(fault)
+
     @classmethod
     def read(cls, folder: str | PathLike[str], split: str | None = None) -> Collection:
         """Reads a folder in BEIR's or MS MARCO's layout.
@@ -56,11 +70,11 @@ class Collection:
         MS MARCO: collection.tsv and queries.SPLIT.tsv (id, text), and qrels.SPLIT.tsv (query, 0, document, grade).
         split: by default, "test" in BEIR's layout and "dev.small" in MS MARCO's.
 
-        Texts are read by the rules of spladerunner.readers. TREC run files add one: an id contains no white space.
+        Texts are read by the rules of spladerunner.readers. TREC run files add one: what an id may not contain.
 
         Raises InputError with the file and the line if a text cannot be read; CollectionError with the file and the
-        line if an id contains white space or a judgment is invalid, and if there is no document or no judged query;
-        OSError if a file cannot be opened.
+        line if an id does not fit into a TREC file or a judgment is invalid, and if there is no document or no judged
+        query; OSError if a file cannot be opened.
         """
         folder = Path(folder)
         layout = next((name for name in (BEIR, MS_MARCO) if (folder / name).is_file()), None)
@@ -138,15 +152,20 @@ def _read_texts(path: Path, fields: Fields = _DOCUMENT) -> dict[str, str]:
         record = line.checked()
         if record is None:
             continue
-        if record.id.split() != [record.id]:
-            raise CollectionError(
-                f"{path}, line {line.number}: the id {record.id!r} contains white space, which TREC run and qrels "
-                "files cannot hold. Change the id, here and in the qrels.",
-                path=path,
-                line=line.number,
-            )
+        if fault := _fault(record.id):
+            raise CollectionError(f"{path}, line {line.number}: {fault}", path=path, line=line.number)
         texts[record.id] = record.text
     return texts
+
+
+def _fault(identifier: str) -> str | None:
+    """Says why an id does not fit into a TREC file; None if it does."""
+    if identifier and not _NOT_IN_TREC_FILES.search(identifier):
+        return None
+    return (
+        f"the id {identifier!r} is empty or contains white space, NUL or a lone surrogate, which TREC run and qrels "
+        "files cannot hold. Change the id, here and in the qrels."
+    )
 
 
 def _read_judgments(path: Path) -> tuple[dict[str, dict[str, int]], int]:
@@ -158,12 +177,10 @@ def _read_judgments(path: Path) -> tuple[dict[str, dict[str, int]], int]:
             columns = decode_line(line).split()
         except ValueError as error:
             raise CollectionError(f"{path}, line {number}: {error}. Fix the line.", path=path, line=number) from error
-        if not columns or (number == 1 and len(columns) == 3 and not columns[-1].lstrip("-").isdigit()):
+        if not columns or (number == 1 and len(columns) == 3 and not re.search("[0-9]", columns[-1])):
             continue  # a blank line, or BEIR's header
-        try:
-            query, document, grade = columns[0], columns[-2], int(columns[-1])
-        except (IndexError, ValueError):
-            grade = LARGEST_GRADE + 1
+        found = _GRADE.fullmatch(columns[-1])
+        grade = int(float(found[0])) if found else LARGEST_GRADE + 1
         if len(columns) not in (3, 4) or abs(grade) > LARGEST_GRADE:
             raise CollectionError(
                 f"{path}, line {number} is not a judgment: {' '.join(columns)[:200]!r}. It needs a query, a document "
@@ -171,6 +188,7 @@ def _read_judgments(path: Path) -> tuple[dict[str, dict[str, int]], int]:
                 path=path,
                 line=number,
             )
+        query, document = columns[0], columns[-2]
         row = judgments.setdefault(query, {})
         if row.get(document, grade) != grade:
             raise CollectionError(

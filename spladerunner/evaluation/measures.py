@@ -47,20 +47,25 @@ def measure(
     grades = {grade for row in judgments.values() for grade in row.values() if grade > 0}
     if 1 < max(grades, default=0) <= LARGEST_EXPONENT:
         measures[EXPONENTIAL] = nDCG(gains={grade: 2**grade - 1 for grade in grades}) @ 10
-    # Scores by rank: ties are broken in the rankings already, and every tool must see the same order.
+    # Numbers for ids, as trec_eval's strings end at NUL and are UTF-8. Scores by rank, as ties are broken already.
     run = {
-        query: {document_ids[at]: float(len(ranking.documents) - rank) for rank, at in enumerate(ranking.documents)}
-        for query, ranking in zip(judgments, rankings, strict=True)
+        str(query): {
+            str(at): float(len(ranking.documents) - rank) for rank, at in enumerate(ranking.documents.tolist())
+        }
+        for query, (_, ranking) in enumerate(zip(judgments, rankings, strict=True))
     }
+    number = {document: str(at) for at, document in enumerate(document_ids)}
+    for document in {document for row in judgments.values() for document in row}:
+        number.setdefault(document, str(len(number)))
     # trec_eval writes outside its memory if all grades of a query are -2 or less; to these measures 0 is the same.
-    non_negative = {
-        query: {document: max(grade, 0) for document, grade in row.items()} for query, row in judgments.items()
+    numbered = {
+        str(query): {number[document]: max(grade, 0) for document, grade in row.items()}
+        for query, row in enumerate(judgments.values())
     }
-    position = {query: at for at, query in enumerate(judgments)}
     scores = {name: np.zeros(len(judgments)) for name in measures}
     for name, alone in measures.items():  # together, ir_measures may give one nDCG the gains of the other
-        for metric in ir_measures.iter_calc([alone], non_negative, run):
-            scores[name][position[metric.query_id]] = metric.value
+        for metric in ir_measures.iter_calc([alone], numbered, run):
+            scores[name][int(metric.query_id)] = metric.value
     return scores
 
 

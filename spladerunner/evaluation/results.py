@@ -17,11 +17,23 @@ from spladerunner.evaluation.collection import Caveat, Collection
 from spladerunner.evaluation.index_statistics import POSTING_BYTES
 from spladerunner.evaluation.measures import EXPONENTIAL, MAIN, SIGNIFICANCE_TEST, Comparison, compare
 from spladerunner.evaluation.rows import COMPARISON, INDEX, SPEED, Row, measure_figure
-from spladerunner.evaluation.systems import BASELINE, UNPRUNED, Progress, Pruning, System, evaluate_bm25, evaluate_model
+from spladerunner.evaluation.systems import (
+    BASELINE,
+    UNPRUNED,
+    Progress,
+    Pruning,
+    System,
+    evaluate_bm25,
+    evaluate_model,
+    system_name,
+)
 from spladerunner.expander import Expander
 
 SCHEMA = 2
 """The version of result.json. 2: `judgments` and `caveats`, in schema 1 `judgements` and `warnings`."""
+
+LONGEST_RUN_NAME = 55
+"""Characters of a system's name in that of its run: file systems allow 255 bytes, and a character takes up to four."""
 
 PACKAGES = ("spladerunner", "onnxruntime", "ir-measures", "pytrec-eval-terrier", "bm25s", "scipy")
 """Packages whose versions are recorded, since figures may depend on them."""
@@ -128,14 +140,16 @@ class Evaluation:
         }
 
     def run_names(self) -> dict[str, str]:
-        """The file name of each system's run, {system: name}."""
+        """The file name of each system's run, {system: name}; they differ in more than case."""
         names: dict[str, str] = {}
+        taken: set[str] = set()
         for system in self.systems:
-            stem = re.sub(r"[^\w.]+", "-", system.name).strip("-.") or "system"
+            stem = re.sub(r"[^\w.]+", "-", system.name)[-LONGEST_RUN_NAME:].strip("-.") or "system"
             name, number = f"{stem}.run", 1
-            while name in names.values():
+            while name.casefold() in taken:
                 number += 1
                 name = f"{stem}~{number}.run"
+            taken.add(name.casefold())
             names[system.name] = name
         return names
 
@@ -153,7 +167,7 @@ class Evaluation:
         folder.mkdir(parents=True, exist_ok=True)
         for system in self.systems:
             write_atomically(folder / self.run_names()[system.name], self.trec_run(system))
-        write_atomically(folder / "result.json", json.dumps(self.record(), ensure_ascii=False, indent=1) + "\n")
+        write_atomically(folder / "result.json", json.dumps(self.record(), indent=1) + "\n")
 
 
 def evaluate(
@@ -176,11 +190,9 @@ def evaluate(
     [('tiny-en', 1.0), ('tiny-en, top 8', 1.0), ('BM25', 1.0)]
     """
     names = [expander.name for expander in expanders] if names is None else names
-    if len({*names, BASELINE}) <= len(names) or len(set(prunings)) < len(prunings):
-        raise ValueError(
-            f"models and prunings must differ, and no model may be called {BASELINE}, but they are {list(names)} and "
-            f"{list(map(str, prunings))}"
-        )
+    called = [BASELINE, *(system_name(name, pruning) for name in names for pruning in prunings)]
+    if len(set(called)) < len(called):
+        raise ValueError(f"systems must differ in name, but they are called {called}")
     progress = progress or (lambda _: None)
     progress(f"BM25: {len(collection.documents):,} documents")
     bm25, index = evaluate_bm25(collection)

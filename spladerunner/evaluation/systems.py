@@ -38,7 +38,7 @@ class Pruning:
 
     def __str__(self) -> str:
         parts = [f"top {self.top}"] if self.top is not None else []
-        parts += [f"min {self.min_weight:g}"] if self.min_weight is not None else []
+        parts += [f"min {_exact(self.min_weight)}"] if self.min_weight is not None else []
         return ", ".join(parts)
 
     def __call__(self, vector: SparseVector) -> SparseVector:
@@ -46,6 +46,20 @@ class Pruning:
         if self.min_weight is not None:
             vector = vector.prune(self.min_weight)
         return vector if self.top is None else vector.top(self.top)
+
+
+def system_name(model: str, pruning: Pruning) -> str:
+    """The name of a model with a pruning.
+
+    >>> system_name("tiny-en", Pruning(top=64))
+    'tiny-en, top 64'
+    """
+    return ", ".join(filter(None, (model, str(pruning))))
+
+
+def _exact(number: float) -> str:
+    """The shortest text that no other number has."""
+    return repr(float(number)).removesuffix(".0")
 
 
 UNPRUNED = Pruning()
@@ -119,7 +133,7 @@ def evaluate_model(
             search_seconds[at] += time.perf_counter() - started
     return [
         System(
-            name=f"{name}, {pruning}" if str(pruning) else name,
+            name=system_name(name, pruning),
             model=name,
             pruning=pruning,
             rankings=search.rankings,
