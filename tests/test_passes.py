@@ -50,7 +50,7 @@ def graphs(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> 
         **made,
         "convert": folder / "cpu" / "convert" / "model.onnx",
         "external-data": folder / "cpu.onnx",
-        "float16": folder / "cuda.onnx",
+        "append-pooling": folder / "cuda.onnx",
     }
 
 
@@ -64,7 +64,8 @@ def logits(graph: Path) -> np.ndarray:
 
 def outputs(graph: Path) -> np.ndarray:
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    found: np.ndarray = session.run(None, {"input_ids": IDS, "attention_mask": MASK})[0]
+    feeds = {"input_ids": IDS, "attention_mask": MASK, "token_type_ids": np.zeros_like(IDS)}
+    found: np.ndarray = session.run(None, {given.name: feeds[given.name] for given in session.get_inputs()})[0]
     return found
 
 
@@ -101,7 +102,7 @@ def test_external_data_of_small_weights_reports_no_change(tmp_path: Path) -> Non
         (FuseAttention(64), "quantize", r"'fuse attention' requires float32 weights, but \S+ is U?INT8"),
         (FuseAttention(64), "append-pooling", r"'fuse attention' requires input_ids and logits"),
         (Quantize(), "quantize", r"'quantize' requires float32 weights, but \S+ is U?INT8"),
-        (Quantize(), "float16", r"'quantize' requires input_ids and logits"),
+        (Quantize(), "float16", r"'quantize' requires float32 weights, but \S+ is FLOAT16"),
         (FuseOperators(), "optimize", r"'fuse operators' requires int8 products, but there is no MatMulInteger"),
         (TieEmbedding(), "quantize", r"'tie embedding' requires fused int8 products"),
         (TieEmbedding(), "tie-embedding", r"requires one embedding looked up by input_ids, but there are 2 lookups"),
@@ -133,8 +134,8 @@ def test_a_pass_names_what_it_requires(
         (TieEmbedding(), "fuse-operators", r"one int8 embedding, but there are embeddings of types \[1\]"),
         (ExternalData(), "tie-embedding", r"large weights outside the graph, but \S+ is inside"),
         (AppendPooling("max", "relu"), "optimize", r"the output weights \(B, V\)"),
-        (Float16(), "append-pooling", r"float16 products, but \S+ is float32"),
-        (Float16(), "float16 outputs", r"float32 outputs, but logits is not"),
+        (Float16(), "float16 outputs", r"float16 products, but \S+ is float32"),
+        (Float16(), "optimize", r"float16 outputs, but logits is not"),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -144,7 +145,7 @@ def test_a_pass_checks_what_it_ensures(
     if wrong in graphs:
         model = onnx.load(graphs[wrong])
     else:
-        model = onnx.load(graphs["fuse-attention" if "mask" in wrong else "fuse-operators"])
+        model = onnx.load(graphs["fuse-attention" if "mask" in wrong or "float16" in wrong else "fuse-operators"])
         if wrong == "fused with its mask":
             model.graph.input.append(helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["B", "L"]))
         elif wrong == "float16 outputs":
@@ -285,10 +286,12 @@ def test_external_data_changes_no_output_and_has_the_modes_of_the_graph(
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("pooling", ["max", "sum"])
-def test_appended_pooling_equals_pooling_of_the_logits(tmp_path: Path, pooling: str, activation: str) -> None:
-    before = SmallGraph().save(tmp_path / "before.onnx")
-    after = outputs(AppendPooling(pooling, activation)(Graph(before), tmp_path / "after.onnx").graph.path)
-    found = outputs(before)
+def test_appended_pooling_equals_pooling_of_the_logits(
+    graphs: dict[str, Path], tmp_path: Path, pooling: str, activation: str
+) -> None:
+    before = Graph(graphs["optimize"])
+    after = outputs(AppendPooling(pooling, activation)(before, tmp_path / "after.onnx").graph.path)
+    found = outputs(before.path)
     if pooling == "sum":
         expected = sum_pool(found, MASK, ACTIVATIONS[activation])
     else:
@@ -297,10 +300,32 @@ def test_appended_pooling_equals_pooling_of_the_logits(tmp_path: Path, pooling: 
     np.testing.assert_allclose(after, expected, rtol=0, atol=1e-4)
 
 
-def test_float16_keeps_the_type_of_the_output_and_nearly_its_value(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tile", [7, 16, len(TOKENS)])
+def test_tiles_of_the_vocabulary_give_the_same_weights(graphs: dict[str, Path], tmp_path: Path, tile: int) -> None:
+    """With padding that attention would notice, and a bias."""
+    whole = AppendPooling("max", "log1p_relu")(Graph(graphs["optimize"]), tmp_path / "whole.onnx").graph.path
+    tiled = AppendPooling("max", "log1p_relu", tile)(Graph(graphs["optimize"]), tmp_path / "tiled.onnx").graph.path
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(tiled)).graph.value_info
+    widths = [value.type.tensor_type.shape.dim[-1].dim_value for value in inferred if value.name.endswith("_logits")]
+    assert sum(widths) == len(TOKENS) and max(widths) <= tile
+    np.testing.assert_allclose(outputs(tiled), outputs(whole), rtol=0, atol=1e-6)
+    expected = np.log1p(np.maximum(max_pool(outputs(graphs["optimize"]), MASK), 0))
+    np.testing.assert_allclose(outputs(tiled), expected, rtol=0, atol=1e-5)
+
+
+def test_pooling_requires_a_decoder_that_is_a_product(tmp_path: Path) -> None:
+    model = onnx.load(SmallGraph().save(tmp_path / "small.onnx"))
+    model.graph.node.append(helper.make_node("Tanh", ["logits"], ["squashed"]))
+    model.graph.output[0].name = "squashed"
+    onnx.save(model, tmp_path / "squashed.onnx")
+    with pytest.raises(CheckpointError, match=r"requires a product with a constant matrix .*, but Tanh gives them"):
+        AppendPooling("max", "relu")(Graph(tmp_path / "squashed.onnx"), tmp_path / "after.onnx")
+
+
+def test_float16_outputs_are_nearly_those_of_float32(tmp_path: Path) -> None:
     before = SmallGraph().save(tmp_path / "before.onnx")
     after = Float16()(Graph(before), tmp_path / "after.onnx").graph.path
-    assert outputs(after).dtype == np.float32
+    assert outputs(after).dtype == np.float16
     np.testing.assert_allclose(outputs(after), outputs(before), rtol=0.01, atol=0.05)
     kinds = {constant.data_type for constant in onnx.load(after).graph.initializer if len(constant.dims) == 2}
     assert kinds == {TensorProto.FLOAT16}

@@ -36,10 +36,10 @@ def passes(
         >>> [each.name for each in passes("cpu", positions=512)]
         ['optimize', 'fuse attention', 'quantize', 'fuse operators', 'tie embedding', 'external data']
         >>> [each.name for each in passes("cuda", positions=512)]
-        ['optimize', 'append pooling', 'float16']
+        ['optimize', 'float16', 'append pooling']
     """
     if target == "cuda":  # a GPU runs padded texts together, which fused attention without a mask cannot
-        return (Optimize(), AppendPooling(pooling, activation), Float16())
+        return (Optimize(), Float16(), AppendPooling(pooling, activation))
     return (
         Optimize(),
         FuseAttention(positions),
