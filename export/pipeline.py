@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +16,7 @@ from spladerunner.export.options import ExportOptions, Target
 from spladerunner.export.passes import QUANTIZATIONS, WEIGHT_TYPES
 from spladerunner.export.progress import Progress, megabytes, stage
 from spladerunner.export.roles import Served, open_roles
+from spladerunner.export.scratch import scratch_folder
 from spladerunner.export.source import Source, last_two_parts
 from spladerunner.export.token_weights import TokenWeights
 from spladerunner.export.verify import GraphVerifier, measure_token_weights, shortfalls, verification_texts
@@ -53,11 +53,10 @@ def build_bundle(options: ExportOptions, progress: Progress) -> Path:
     if options.query is not None:
         sources["query"] = Source.open(options.query, allow_pickle=options.allow_pickle)
     roles = open_roles(sources["doc"], sources.get("query"), options)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
-        bundle = Path(scratch) / "bundle"
+    with scratch_folder(output, progress) as scratch:
+        bundle = scratch / "bundle"
         bundle.mkdir()
-        manifest = _Export(options, sources, roles, bundle, Path(scratch), progress).run()
+        manifest = _Export(options, sources, roles, bundle, scratch, progress).run()
         assert manifest.verification is not None
         for shortfall in manifest.verification.shortfalls:
             progress(f"warning: {shortfall}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -243,3 +245,40 @@ def test_the_command_of_options_is_parsed_to_the_same_options(monkeypatch: pytes
     for given in (options, replace(options, query=None, inference_free=True)):
         assert main(shlex.split(given.command())[1:]) == 0
     assert seen == [options, replace(options, query=None, inference_free=True)]
+
+
+FULL = """
+import subprocess, sys
+from pathlib import Path
+from spladerunner.__main__ import main
+from spladerunner.export import pipeline
+pipeline.verification_texts = lambda: ["the cat sat"]
+checkpoint, disk = sys.argv[1:]
+for kilobytes in (64, 192, 320, 2048):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", disk], check=True)
+    status = main(["export", "--doc", checkpoint, "-o", f"{disk}/made", "--accept-drift"])
+    print("outcome:", status, *(path.name for path in Path(disk).iterdir()), file=sys.stderr)
+    subprocess.run(["umount", disk], check=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_called_that_wherever_it_is_noticed(tmp_path: Path) -> None:
+    unshare = ["unshare", "--map-root-user", "--mount"]
+    (tmp_path / "disk").mkdir()
+    mount = ["mount", "-t", "tmpfs", "tmpfs", str(tmp_path / "disk")]
+    if not shutil.which("unshare") or subprocess.run([*unshare, *mount], capture_output=True).returncode:
+        pytest.skip("needs a small file system of its own, which this machine does not let a user mount")
+    checkpoint = save_bert(tmp_path / "checkpoint")
+    done = subprocess.run(
+        [*unshare, sys.executable, "-c", FULL, checkpoint, tmp_path / "disk"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    outcomes = re.findall("^outcome: (.*)$", done.stderr, re.MULTILINE)
+    assert outcomes == ["1"] * (len(outcomes) - 1) + ["0 made"]
+    errors = re.findall("^spladerunner: (.*)$", done.stderr, re.MULTILINE)
+    assert len(errors) == outcomes.count("1")
+    assert all("no space is left on its disk" in error for error in errors), errors
