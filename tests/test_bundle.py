@@ -5,13 +5,22 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from spladerunner import Expander, IntegrityError, ModelFilesError
 from spladerunner.model.bundle import Bundle
-from spladerunner.model.manifest import VocabularyRecord
+from spladerunner.model.manifest import TokenWeightsRole, VocabularyRecord
 from spladerunner.models import embedded_folder
-from tests.small_model import TOKENS, SmallGraph, change_manifest, graph_role, tokenizer
+from tests.small_model import (
+    TOKENS,
+    SmallGraph,
+    change_manifest,
+    expected_weights,
+    graph_role,
+    records,
+    tokenizer,
+)
 
 
 def test_opens_what_the_manifest_describes(bundle: Path) -> None:
@@ -136,3 +145,128 @@ def test_a_graph_of_another_vocabulary_is_found(tmp_path: Path) -> None:
     tokenizer().save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ModelFilesError, match=r"model\.onnx weighs 20 tokens, but its tokenizer has"):
         Expander(tmp_path).expand("the cat")
+
+
+def bare_folder(folder: Path, seed: int = 0) -> Path:
+    folder.mkdir()
+    SmallGraph(seed=seed).save(folder / "model.onnx")
+    tokenizer().save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_the_fingerprint_of_a_bare_folder_is_that_of_its_model(tmp_path: Path) -> None:
+    first, same = (Bundle.open(bare_folder(tmp_path / name)).fingerprint() for name in ("first", "same"))
+    (tmp_path / "same" / "notes.txt").write_text("not part of the model")
+    assert first == same == Bundle.open(tmp_path / "same").fingerprint()
+    found = {first}
+
+    def change(folder: Path) -> None:
+        fingerprint = Bundle.open(folder).fingerprint()
+        assert fingerprint not in found
+        found.add(fingerprint)
+
+    change(bare_folder(tmp_path / "another graph", seed=1))
+    (tmp_path / "same" / "model.onnx_data").write_bytes(b"weights")
+    change(tmp_path / "same")
+    (tmp_path / "same" / "model.onnx_data").write_bytes(b"Weights")
+    change(tmp_path / "same")
+    tokenizer(TOKENS[:40]).save(str(tmp_path / "same" / "tokenizer.json"))
+    change(tmp_path / "same")
+    write_layout(tmp_path / "same", pooling_strategy="sum")
+    change(tmp_path / "same")
+    write_layout(tmp_path / "same", pooling_strategy="sum", activation_function="log1p_relu")
+    change(tmp_path / "same")
+
+
+def test_the_fingerprint_of_a_bundle_is_that_of_its_files(bundle: Path) -> None:
+    before = Bundle.open(bundle).fingerprint()
+    (bundle / "notes.txt").write_text("not part of the model")
+    assert Bundle.open(bundle).fingerprint() == before
+    SmallGraph(seed=5).save(bundle / "query.onnx")
+    change_manifest(bundle, files=records(bundle, "tokenizer.json", "doc.onnx", "query.onnx"))
+    assert Bundle.open(bundle).fingerprint() != before
+
+
+PARTS = "sentence_transformers.sparse_encoder.models."
+
+
+def write_layout(folder: Path, **pooling: str) -> None:
+    modules = [
+        {"path": "", "type": PARTS + "MLMTransformer"},
+        {"path": "1_SpladePooling", "type": PARTS + "SpladePooling"},
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_SpladePooling").mkdir(exist_ok=True)
+    (folder / "1_SpladePooling" / "config.json").write_text(json.dumps(pooling))
+
+
+def test_a_bare_folder_is_cut_at_the_least_length_unless_sentence_transformers_files_say_one(tmp_path: Path) -> None:
+    folder = bare_folder(tmp_path / "bare")
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 300}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 200}))
+    assert Bundle.open(folder).roles["doc"].max_length == 200
+    write_layout(folder)
+    assert Bundle.open(folder).roles["doc"].max_length == 200
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 100}))
+    assert Bundle.open(folder).roles["doc"].max_length == Bundle.open(folder).roles["query"].max_length == 100
+
+
+@pytest.mark.parametrize("query", [["static"], ["model", "pooling"]])
+def test_a_bare_folder_with_two_models_is_refused(tmp_path: Path, query: list[str]) -> None:
+    """One graph cannot serve both."""
+    folder = bare_folder(tmp_path / "bare")
+    types = {"static": "SparseStaticEmbedding", "doc": "MLMTransformer", "model": "MLMTransformer"}
+    types |= {"doc_pooling": "SpladePooling", "pooling": "SpladePooling"}
+    (folder / "modules.json").write_text(json.dumps([{"path": "", "type": "sentence_transformers.models.Router"}]))
+    router = {
+        "types": {name: PARTS + kind for name, kind in types.items()},
+        "structure": {"document": ["doc", "doc_pooling"], "query": query},
+    }
+    (folder / "router_config.json").write_text(json.dumps(router))
+    for name in ("doc_pooling", "pooling"):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text("{}")
+    with pytest.raises(ModelFilesError, match="different models for documents and queries, but one graph"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("name", ["doc.onnx", "tokenizer.json"])
+def test_a_file_that_cannot_be_read_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    (bundle / name).mkdir()
+    with pytest.raises(ModelFilesError, match=rf"{name}, which manifest\.json names, cannot be read.*Fetch or export"):
+        Expander(bundle)
+
+
+def test_a_file_that_disappears_before_it_is_checked_is_named(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    (bundle / "doc.onnx").unlink()
+    opened.check("query.onnx", "not in the manifest")
+    with pytest.raises(ModelFilesError, match=r"doc\.onnx, which manifest\.json names, cannot be read"):
+        opened.check("query.onnx", "doc.onnx")
+
+
+def test_a_changed_byte_in_token_weights_is_found(bundle: Path) -> None:
+    np.save(bundle / "query.npy", np.ones(len(TOKENS), dtype=np.float32))
+    change_manifest(
+        bundle,
+        roles={"doc": graph_role("doc.onnx", 32), "query": TokenWeightsRole("query.npy", 16)},
+        files=records(bundle, "tokenizer.json", "doc.onnx", "query.npy"),
+    )
+    content = bytearray((bundle / "query.npy").read_bytes())
+    content[-1] ^= 1
+    (bundle / "query.npy").write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"query\.npy has SHA-256"):
+        Expander(bundle).expand_query("the cat")
+
+
+def test_a_non_special_added_token_gets_its_weight(tmp_path: Path) -> None:
+    made = tokenizer()
+    made.add_tokens(["covid-19"])
+    made.save(str(tmp_path / "tokenizer.json"))
+    graph = SmallGraph(vocabulary_size=len(TOKENS) + 1)
+    graph.save(tmp_path / "model.onnx")
+    ids = [*map(TOKENS.index, ["[CLS]", "the"]), len(TOKENS), TOKENS.index("[SEP]")]
+    expected = expected_weights(graph.logits(ids), [*TOKENS, "covid-19"])
+    assert "covid-19" in expected
+    assert Expander(tmp_path).expand("the covid-19")[0] == pytest.approx(expected, abs=1e-5)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from spladerunner.inference import cpu_count
 from spladerunner.inference.cpu_count import available_cores, cpu_quota
 from tests.control_group import control_group
 
@@ -17,8 +18,25 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def test_cores_are_those_of_the_affinity_at_most() -> None:
-    assert 1 <= available_cores() <= len(os.sched_getaffinity(0))
+def test_cores_are_those_of_the_affinity() -> None:
+    """In a process of its own, on a machine that seems to have 64 cores."""
+    code = (
+        "import math, os\n"
+        "from spladerunner.inference import cpu_count\n"
+        "os.cpu_count, cpu_count.cpu_quota = lambda: 64, lambda: math.inf\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "print(cpu_count.available_cores())\n"
+        "del os.sched_getaffinity\n"
+        "print(cpu_count.available_cores())\n"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["1", "64"]
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(0.2, 1), (1.0, 1), (1.5, 2), (3.0, 3), (99.0, 8)])
+def test_a_part_of_a_core_counts_as_one(monkeypatch: pytest.MonkeyPatch, quota: float, expected: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    monkeypatch.setattr(cpu_count, "cpu_quota", lambda: quota)
+    assert available_cores() == expected
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ import platform
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from spladerunner import Expander
 from spladerunner.errors import ModelFilesError, ProviderError
@@ -31,6 +34,33 @@ def test_feeds_the_inputs_that_the_graph_has(tmp_path: Path, inputs: tuple[str, 
     logits = session.run(text_of([2, 7, 9, 3]))
     np.testing.assert_allclose(logits[0], graph.logits([2, 7, 9, 3]), rtol=1e-5, atol=1e-5)
     assert not session.pools_inside and session.vocabulary_size == graph.embedding.shape[0]
+
+
+@pytest.mark.parametrize("names", [("attention_mask", "token_type_ids"), ("input_mask", "segment_ids")])
+def test_each_input_gets_its_own_array(tmp_path: Path, names: tuple[str, str]) -> None:
+    """The graph returns its three inputs side by side, as (1, L, 3)."""
+    inputs = ["input_ids", *names]
+    nodes = [
+        node
+        for at, name in enumerate(inputs)
+        for node in (
+            helper.make_node("Cast", [name], [f"float{at}"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", [f"float{at}", "last"], [f"column{at}"]),
+        )
+    ]
+    nodes.append(helper.make_node("Concat", ["column0", "column1", "column2"], ["logits"], axis=2))
+    graph = helper.make_graph(
+        nodes,
+        "inputs",
+        [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "L"]) for name in inputs],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", "L", 3])],
+        [numpy_helper.from_array(np.array([-1]), "last")],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "doc.onnx")
+    ids, mask, types = ([7, 5, 9], [1, 1, 0], [0, 1, 1])
+    text = text_of(ids)._replace(mask=np.array([mask]), type_ids=np.array([types]))
+    assert Session(tmp_path / "doc.onnx").run(text)[0].T.tolist() == [ids, mask, types]
 
 
 def test_recognizes_a_graph_that_pools_inside(tmp_path: Path) -> None:
@@ -66,8 +96,12 @@ def test_a_provider_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch:
     available = [*onnxruntime.get_available_providers(), "CUDAExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
     path = SmallGraph().save(tmp_path / "doc.onnx")
-    with pytest.raises((ProviderError, ModelFilesError), match="CUDAExecutionProvider"):
-        Session(path, ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # onnxruntime warns, and goes on with the CPU
+        with pytest.raises(ProviderError, match=r"\['CUDAExecutionProvider'\] did not start") as raised:
+            Session(path, ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert raised.value.providers == ("CUDAExecutionProvider",)
+    assert raised.value.available == ("CPUExecutionProvider",)
 
 
 EMULATOR = shutil.which("qemu-x86_64")

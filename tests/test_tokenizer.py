@@ -8,6 +8,7 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import models, pre_tokenizers
 
 from spladerunner.errors import ModelFilesError
 from spladerunner.inference.tokenizer import CHARACTERS_PER_TOKEN, LEAST_TOKENS, Tokenizer
@@ -205,3 +206,40 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: str | None) -> Non
         path.write_text(content)
     with pytest.raises(ModelFilesError, match=str(path)):
         Tokenizer(path)
+
+
+def test_a_gap_in_the_vocabulary_is_a_token_without_a_name_or_weight(tmp_path: Path) -> None:
+    """Positions 2 and 4 have no token, as in vocabularies from which tokens were taken out."""
+    vocabulary = {"[UNK]": 0, "cat": 1, "dog": 3, "river": 5}
+    made = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.save(str(tmp_path / "tokenizer.json"))
+    read = Tokenizer(tmp_path / "tokenizer.json")
+    assert read.vocabulary.tokens == ["[UNK]", "cat", "", "dog", "", "river"]
+    assert read.vocabulary.carries_weight.tolist() == [True, True, False, True, False, True]
+    assert read.encode("river dog", 8).ids.tolist() == [[5, 3]]
+
+
+def test_only_special_added_tokens_carry_no_weight(tmp_path: Path) -> None:
+    made = tokenizer()
+    made.add_tokens(["covid-19"])
+    made.add_special_tokens(["[Q]"])
+    made.save(str(tmp_path / "tokenizer.json"))
+    read = Tokenizer(tmp_path / "tokenizer.json")
+    assert read.vocabulary.tokens[-2:] == ["covid-19", "[Q]"]
+    assert read.vocabulary.carries_weight[-2:].tolist() == [True, False]
+    assert read.encode("the covid-19 [Q]", 8).ids[0, 1:-1].tolist() == [
+        TOKENS.index("the"),
+        len(TOKENS),
+        len(TOKENS) + 1,
+    ]
+
+
+def test_dropout_for_training_is_turned_off(tmp_path: Path) -> None:
+    letters = {letter: at for at, letter in enumerate("abcdefgh")}
+    merged = {**letters, "ab": 8, "cd": 9, "abcd": 10}
+    made = tokenizers.Tokenizer(models.BPE(merged, [("a", "b"), ("c", "d"), ("ab", "cd")], dropout=0.9))
+    made.save(str(tmp_path / "tokenizer.json"))
+    assert '"dropout": 0.9' in (tmp_path / "tokenizer.json").read_text()
+    read = Tokenizer(tmp_path / "tokenizer.json")
+    assert all(read.encode("abcd", 8).ids.tolist() == [[10]] for _ in range(20))
