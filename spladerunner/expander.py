@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,11 @@ from spladerunner.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from spladerunner.explanation import Explanation
+    from spladerunner.inference.event_loop import WorkerThreads
+
+CHARACTERS_TOKENIZED = 1 << 17
+"""Limit of the characters that are tokenized at the same time, of all calls; a longer text is tokenized alone. A
+character takes up to half a kilobyte."""
 
 
 class Expander:
@@ -99,7 +104,8 @@ class Expander:
         self._encoders: dict[RoleName, Encoder] = {}
         self._renew_locks()
         renew_in_child(self)
-        self._admission = Admission(self._threads, self._tokens_in_flight)
+        self._tokenizing = Admission(self._threads, CHARACTERS_TOKENIZED)
+        self._running = Admission(self._threads, self._tokens_in_flight)
         debug(
             __name__,
             "loaded %s from %s: max_length %s, %d threads, %d tokens in flight",
@@ -193,15 +199,64 @@ class Expander:
         _check_role(role)
         texts = _iterable(texts)
         threads = min(self._threads, len(texts)) if isinstance(texts, Sequence) else self._threads
-        max_length = self._max_length[role]
-        tokenized = (self._tokenizer.encode(text, max_length) for text in _checked(texts))
+        tokenized = (self._tokenize(text, role) for text in _checked(texts))
         encoder = self._encoder(role)
 
         def run(text: TokenizedText) -> SparseVector:
-            with self._admission.admit(text.ids.size):
+            with self._running.admit(text.ids.size):
                 return encoder(text)
 
         return run_in_order(tokenized, run, threads=max(threads, 1), tokens_in_flight=self._tokens_in_flight)
+
+    async def aexpand(self, texts: str | Iterable[str]) -> list[dict[str, float]]:
+        """Awaitable form of expand; see aencode.
+
+        >>> import asyncio
+        >>> weights, = asyncio.run(Expander().aexpand("atomic bomb"))
+        >>> "nuclear" in weights
+        True
+        """
+        return [self.vocabulary.weights(vector) for vector in await self.aencode(texts, role="doc")]
+
+    async def aexpand_query(self, texts: str | Iterable[str]) -> list[dict[str, float]]:
+        """Awaitable form of expand_query; see aencode.
+
+        >>> import asyncio
+        >>> weights, = asyncio.run(Expander().aexpand_query("who built the nuclear bomb"))
+        >>> "reactor" in weights
+        True
+        """
+        return [self.vocabulary.weights(vector) for vector in await self.aencode(texts, role="query")]
+
+    async def aencode(self, texts: str | Iterable[str], *, role: RoleName = "doc") -> list[SparseVector]:
+        """Awaitable form of encode, for event loops of asyncio: it does not block the loop, and can be cancelled.
+
+        Its texts wait in one order with those of all other calls. Of a call that is cancelled, texts that wait are
+        withdrawn; at most `threads` texts that run already end first.
+
+        >>> import asyncio
+        >>> expander = Expander()
+        >>> async def score():
+        ...     (query,), (document,) = await asyncio.gather(
+        ...         expander.aencode("atomic bomb", role="query"), expander.aencode("nuclear reactors")
+        ...     )
+        ...     return query.dot(document)
+        >>> asyncio.run(score()) > 0
+        True
+        """
+        from spladerunner.inference.event_loop import map_in_order, run_admitted
+
+        _check_role(role)
+        texts = list(_checked(_iterable(texts)))
+        with self._worker_threads.shared() as executor:
+
+            async def encode(text: str) -> SparseVector:
+                tokenize = partial(self._tokenizer.encode, text, self._max_length[role])
+                tokenized = await run_admitted(executor, self._tokenizing, len(text), tokenize)
+                run = partial(self._run, tokenized, role)
+                return await run_admitted(executor, self._running, tokenized.ids.size, run)
+
+            return await map_in_order(encode, texts, at_once=min(self._threads, len(texts)))
 
     def explain(self, query: str, document: str) -> Explanation:
         """Explains a score: the tokens that a query and a document share, largest product of weights first.
@@ -222,7 +277,8 @@ class Expander:
             if token in document_weights
         ]
         shared.sort(key=lambda match: -match.product)
-        spans, read = self._tokenizer.spans(document, self._max_length["doc"])
+        with self._tokenizing.admit(len(document)):
+            spans, read = self._tokenizer.spans(document, self._max_length["doc"])
         return Explanation(query, document, tuple(shared), query_weights, document_weights, spans, read)
 
     def own_tokens(self, text: str, *, role: RoleName = "doc") -> frozenset[str]:
@@ -232,9 +288,22 @@ class Expander:
         ['atomic', 'bomb']
         """
         _check_role(role)
-        tokenized = self._tokenizer.encode(_single("text", text), self._max_length[role])
+        tokenized = self._tokenize(_single("text", text), role)
         vocabulary = self.vocabulary
         return frozenset(vocabulary.tokens[token] for token in tokenized.ids[0] if vocabulary.carries_weight[token])
+
+    @cached_property
+    def _worker_threads(self) -> WorkerThreads:
+        from spladerunner.inference.event_loop import WorkerThreads  # asyncio is slow to import
+
+        return WorkerThreads(2 * self._threads)  # some tokenize while others run
+
+    def _tokenize(self, text: str, role: RoleName) -> TokenizedText:
+        with self._tokenizing.admit(len(text)):
+            return self._tokenizer.encode(text, self._max_length[role])
+
+    def _run(self, text: TokenizedText, role: RoleName) -> SparseVector:
+        return self._encoder(role)(text)
 
     def _encoder(self, name: RoleName) -> Encoder:
         if name not in self._encoders:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from spladerunner import Expander, ModelFilesError, ProviderError, SparseVector, UnknownModelError
+from spladerunner.expander import CHARACTERS_TOKENIZED
 from spladerunner.inference.session import Session
-from spladerunner.inference.tokenizer import TokenizedText
+from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
 from tests.small_model import TOKENS, SmallGraph, expected_weights, tokenizer, write_bundle
 
 TEXTS = [
@@ -251,6 +252,31 @@ def test_texts_run_at_the_same_time(bundle: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Session, "run", wait_and_run)
     assert len(Expander(bundle, threads=2).expand(["the cat", "the dog", "river", "bank"])) == 4
+
+
+@pytest.mark.parametrize(("length", "at_once"), [(1, 3), (CHARACTERS_TOKENIZED // 2, 2), (CHARACTERS_TOKENIZED + 1, 1)])
+def test_texts_of_all_callers_are_tokenized_within_the_bounds_of_the_expander(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, length: int, at_once: int
+) -> None:
+    """As many as may be tokenized at once meet; one more never comes beside them."""
+    lock, meeting, seen = threading.Lock(), threading.Barrier(at_once, timeout=30), list[int]()
+    tokenize, inside = Tokenizer.encode, 0
+
+    def counted(self: Tokenizer, text: str, max_length: int) -> TokenizedText:
+        nonlocal inside
+        with lock:
+            inside += 1
+            seen.append(inside)
+        meeting.wait()
+        with lock:
+            inside -= 1
+        return tokenize(self, text[:3], max_length)
+
+    monkeypatch.setattr(Tokenizer, "encode", counted)
+    expander = Expander(bundle, threads=3)
+    with ThreadPoolExecutor(6) as callers:
+        assert len(list(callers.map(expander.encode, ["x" * length] * 12))) == 12
+    assert max(seen) == at_once
 
 
 def test_texts_before_an_invalid_one_get_their_vectors(bundle: Path) -> None:

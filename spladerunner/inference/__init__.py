@@ -3,6 +3,7 @@
 text ─ tokenizer ─▶ TokenizedText ─ session ─▶ logits ─ pooling ─▶ SparseVector
        (prefix)      ids, mask: (1, L)  (arena)   (1, L, V)            (nnz,)
 
-encoder joins session and pooling, or looks token weights up; scheduler runs several texts at a time, and admission
-bounds those of all callers; cpu_count gives the number of threads; fork keeps forks apart from native code.
+encoder joins session and pooling, or looks token weights up; scheduler runs several texts at a time, admission bounds
+those of all callers, and event_loop serves callers on asyncio; cpu_count gives the number of threads; fork keeps forks
+apart from native code.
 """

@@ -1,4 +1,4 @@
-"""Admission: bounds the texts and tokens that run at once in one Expander, and orders those that wait.
+"""Admission: bounds the texts that run at once in one Expander, and orders those that wait.
 
 A text waits until fewer than `threads` texts run and its tokens fit beside theirs. The waiting text with the lowest
 key runs next: the tokens admitted before it arrived, plus OVERTAKING times its own. So a short query passes long
@@ -19,7 +19,11 @@ OVERTAKING = 8
 
 
 class Ticket:
-    """The place of a text that waits or runs. granted: called when the text may run, in rare cases more than once."""
+    """The place of a text that waits or runs.
+
+    granted: called when the text may run, in rare cases more than once.
+    ended: set, without a lock, when the text no longer needs its place.
+    """
 
     __slots__ = ("ended", "granted", "key", "notified", "tokens")
 
@@ -91,8 +95,11 @@ class Admission:
 
     def _grant(self) -> None:
         """Lets texts run as far as the bounds allow. Every state in which an interrupt may leave it is mended here."""
-        for ticket in [each for each in self._running if not each.notified]:
-            self._notify(ticket)
+        for ticket in list(self._running):
+            if not ticket.notified:
+                self._notify(ticket)
+            if ticket.ended:
+                self._running.discard(ticket)
         while self._waiting:
             ticket = self._waiting[0]
             if not ticket.ended and ticket not in self._running:
@@ -102,6 +109,8 @@ class Admission:
                 self._admitted_tokens += ticket.tokens
                 self._notify(ticket)
             heapq.heappop(self._waiting)
+            if ticket.ended:
+                self._running.discard(ticket)
 
     def _notify(self, ticket: Ticket) -> None:
         ticket.granted()
