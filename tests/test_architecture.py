@@ -14,17 +14,24 @@ from tests.conftest import ROOT
 
 # From the bottom to the top. A module belongs to the layer with the longest prefix of its name.
 LAYERS = [
-    ("errors", "log", "vector", "vocabulary", "atomic_file", "templating", "models"),
+    ("errors", "log", "vector", "vocabulary", "atomic_file", "filesystem", "templating", "models"),
     ("inference",),
     ("model",),
     ("expander", "explanation", "explanation_page"),
     ("__init__",),
-    ("formats", "readers"),
+    ("formats", "readers", "parquet"),
     ("bulk", "evaluation", "export"),
     ("cli", "__main__"),
 ]
 # Rooms of one layer that are independent.
-APART = [("bulk", "evaluation"), ("bulk", "export"), ("evaluation", "export"), ("formats", "readers")]
+APART = [
+    ("bulk", "evaluation"),
+    ("bulk", "export"),
+    ("evaluation", "export"),
+    ("formats", "readers"),
+    ("formats", "parquet"),
+    ("readers", "parquet"),
+]
 
 
 class Edge(NamedTuple):

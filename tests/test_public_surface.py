@@ -79,6 +79,7 @@ PUBLIC = {
         "vespa",
         "write_ciff",
     ],
+    "spladerunner.parquet": ["Part", "Parts", "open_parts", "read_vectors"],
     "spladerunner.readers": ["Fields", "Input", "Record", "read_records"],
     "spladerunner.bulk": ["Progress", "Shard", "encode"],
     "spladerunner.export": ["ExportOptions", "Progress", "Target", "export_bundle"],

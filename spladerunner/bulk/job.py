@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +14,18 @@ import tokenizers
 
 from spladerunner import __version__
 from spladerunner.bulk.lines import JobLine, job_lines, remaining_lines
+from spladerunner.bulk.parts import FileWriter, FolderWriter
 from spladerunner.bulk.resume import Output
 from spladerunner.bulk.shard import Shard
 from spladerunner.bulk.writer import State, Writer
 from spladerunner.errors import InputError, OutputError
 from spladerunner.expander import Expander
+from spladerunner.filesystem import is_url, without_query
 from spladerunner.formats import DEFAULT, FORMATS
 from spladerunner.inference.session import ONNXRUNTIME_VERSION
 from spladerunner.model.manifest import RoleName
+from spladerunner.parquet import table
+from spladerunner.parquet.parts import Job
 from spladerunner.readers.files import Input
 from spladerunner.readers.records import BEIR, Fields
 
@@ -28,6 +33,9 @@ SAVE_SECONDS = 5.0
 """Seconds between two saves: the most work that is lost when the process is killed."""
 
 PROGRESS_SECONDS = 0.1
+
+PART_LINES = 10_000
+"""Lines of a Parquet part: about 10 MB of vectors, and the most work that is lost when the process is killed."""
 
 ALL = Shard()
 
@@ -52,18 +60,24 @@ def encode(
     output: str | PathLike[str],
     *,
     role: RoleName = "doc",
-    format: str = DEFAULT,
+    format: str | None = None,
     fields: Fields = BEIR,
     shard: Shard = ALL,
+    part_lines: int = PART_LINES,
     skip_bad: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Progress:
-    r"""Encodes each record of the inputs and writes it as a line of `output`, which must not exist.
+    r"""Encodes each record of the inputs and writes its vector to `output`, which must not exist.
+
+    output: a file of lines; a Parquet file, if the name ends in .parquet; or a folder of Parquet parts, if it ends in /
+    or is a folder. Parquet may be written to any URL that PyArrow knows.
 
     If the process is killed, the same call resumes the job, and the output is byte for byte that of an uninterrupted
     one. The inputs are read again from the start, which also detects changes in them.
 
-    format: a key of formats.FORMATS. fields: the names in JSON Lines and Parquet. shard: the part of the input.
+    format: a key of formats.FORMATS, by default "json"; in Parquet "indices", the default, or "json" for maps of token
+    to weight. fields: the names in JSON Lines and Parquet. shard: the part of the input.
+    part_lines: lines of the inputs in a part of a folder, or in a row group of a Parquet file.
     skip_bad: bad lines go to `output`.bad.jsonl instead of raising InputError.
     progress: called at the start, at the end, and at most ten times a second between.
 
@@ -78,8 +92,8 @@ def encode(
     ...     print(progress.documents, vectors.read_text()[:25])
     1 {"id": "d1", "vector": {"
     """
-    output = Path(output)
-    if output.suffix in (".gz", ".zst"):
+    output = os.fspath(output)
+    if output.endswith((".gz", ".zst")):
         raise OutputError(
             f"{output} would be compressed, and a compressed file cannot be resumed. Write it uncompressed, then "
             "compress it.",
@@ -89,22 +103,49 @@ def encode(
     if shard.of > 1 and total is None:
         raise InputError("Standard input and pipes cannot be sharded: their length is unknown. Give files.")
     part = shard.lines(total) if total is not None else None
-    writer = _writer(output, expander, format, _options(expander, inputs, role, format, fields, shard))
+    in_parquet = is_parquet(output)
+    format = format or ("indices" if in_parquet else DEFAULT)
+    options = job_options(expander, inputs, role, format, fields, shard)
+    writer: Writer
+    if in_parquet:
+        if format not in table.FORMATS:
+            raise ValueError(f"format={format!r} is not a format of vectors in Parquet: {', '.join(table.FORMATS)}")
+        kind = FileWriter if without_query(output).endswith(".parquet") else FolderWriter
+        first = part.start if part is not None else 0
+        writer = kind(output, parquet_job(expander, options, part_lines), expander.vocabulary, first)
+    elif is_url(output):
+        raise OutputError(
+            f"{output} would be a file of lines, which can be written only on this machine. Write Parquet: end it in "
+            ".parquet, or in / for a folder of parts.",
+            path=output,
+        )
+    else:
+        line, vocabulary = FORMATS[format], expander.vocabulary
+        writer = Output(Path(output), options, lambda record, vector: line(record.id, vector, vocabulary))
     try:
         if writer.finished:
-            return _progress(writer.state, part)
-        lines = job_lines(inputs, fields, skip_bad, part)
-        return _encode(expander, lines, writer, role, format, part, skip_bad, progress)
+            return progress_of(writer.state, part)
+        lines = job_lines(inputs, fields, skip_bad, part, part_lines if in_parquet else None)
+        return encode_lines(expander, lines, writer, role, format, part, skip_bad, progress)
     finally:
         writer.close()
 
 
-def _writer(output: Path, expander: Expander, format: str, options: State) -> Writer:
-    line, vocabulary = FORMATS[format], expander.vocabulary
-    return Output(output, options, lambda record, vector: line(record.id, vector, vocabulary))
+def is_parquet(output: str) -> bool:
+    """Whether an output is a Parquet file or a folder of parts.
+
+    >>> is_parquet("vectors.parquet"), is_parquet("s3://bucket/vectors/"), is_parquet("vectors.jsonl")
+    (True, True, False)
+    """
+    return without_query(output).endswith((".parquet", "/")) or (not is_url(output) and Path(output).is_dir())
 
 
-def _encode(
+def parquet_job(expander: Expander, options: State, part_lines: int) -> Job:
+    """The options of a job, as the metadata of its Parquet files has them."""
+    return {**options, "model": expander.name, "fingerprint": expander.fingerprint, "part_lines": part_lines}
+
+
+def encode_lines(
     expander: Expander,
     lines: Iterator[JobLine],
     writer: Writer,
@@ -114,34 +155,31 @@ def _encode(
     skip_bad: bool,
     progress: Callable[[Progress], None],
 ) -> Progress:
+    """Encodes the lines, those of `part` if it is given, and writes them in their order."""
     state = writer.state
     waiting: deque[JobLine] = deque()  # read, but not yet written; records wait for their vectors
-    last: JobLine | None = None
 
     def texts() -> Iterator[str]:
-        nonlocal last
         first = part.start if part is not None else 0
-        for line in remaining_lines(lines, first, state["lines"], state["digest"]):
-            last = line
-            if line.line.record is None and not line.line.problem:
-                continue  # blank
+        for line in remaining_lines(lines, first, state["lines"], writer.digests):
             waiting.append(line)
-            write_bad_lines()
+            write_lines_without_text()
             if line.line.record is not None:
                 yield line.line.record.text
 
-    def write_bad_lines() -> None:
-        """Writes the bad lines that no vector has to precede."""
-        while waiting and waiting[0].line.problem:
+    def write_lines_without_text() -> None:
+        """Writes the bad lines, and passes the blank ones, that no vector has to precede."""
+        while waiting and waiting[0].line.record is None:
             line = waiting.popleft()
-            writer.write_bad(line.as_bad(line.line.problem))
+            if line.line.problem:
+                writer.write_bad(line.as_bad(line.line.problem))
             writer.reached(line.count, line.digest.hex())
 
-    progress(_progress(state, part))
+    progress(progress_of(state, part))
     saved = shown = time.monotonic()
     try:
         for vector in expander.stream(texts(), role=role):
-            write_bad_lines()
+            write_lines_without_text()
             line = waiting.popleft()
             record = line.line.record
             assert record is not None
@@ -158,20 +196,19 @@ def _encode(
                 writer.save()
                 saved = now
             if now - shown >= PROGRESS_SECONDS:
-                progress(_progress(state, part))
+                progress(progress_of(state, part))
                 shown = now
     except InputError:  # raised between two lines; a signal may come after a write and before its reached()
         writer.save()
         raise
-    write_bad_lines()
-    if last is not None:
-        writer.reached(last.count, last.digest.hex())
+    write_lines_without_text()
     writer.finish()
-    progress(_progress(state, part))
-    return _progress(state, part)
+    progress(progress_of(state, part))
+    return progress_of(state, part)
 
 
-def _progress(state: State, part: range | None) -> Progress:
+def progress_of(state: State, part: range | None) -> Progress:
+    """The progress of a job in this state."""
     first, total = (part.start, len(part)) if part is not None else (0, None)
     return Progress(max(state["lines"] - first, 0), total, state["documents"], state["bad"])
 
@@ -181,7 +218,7 @@ def _count_lines(inputs: Sequence[Input]) -> int | None:
     return None if None in sizes else sum(source.count() for source in inputs)
 
 
-def _options(
+def job_options(
     expander: Expander,
     inputs: Sequence[Input],
     role: str,

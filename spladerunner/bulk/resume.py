@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from spladerunner.bulk.writer import State
@@ -80,6 +80,11 @@ class Output:
         self._lines: list[bytes] = []
         self._bad_lines: list[bytes] = []
         self.save()
+
+    @property
+    def digests(self) -> Mapping[int, str]:
+        """The digest of the lines that are done, by their count."""
+        return {self.state["lines"]: self.state["digest"]} if self.state["lines"] else {}
 
     def write(self, record: Record, vector: SparseVector) -> None:
         """Writes a line of OUT. Raises ValueError if its format refuses the record."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from spladerunner.readers.records import Record
@@ -20,6 +21,10 @@ class Writer(Protocol):
 
     state: State
     finished: bool
+
+    @property
+    def digests(self) -> Mapping[int, str]:
+        """Digests of lines that are done, by the number of lines up to each."""
 
     def write(self, record: Record, vector: SparseVector) -> None:
         """Writes a vector. Raises ValueError if it cannot be written in the format of the output."""

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from spladerunner.cli.exit_status import exit_on_signals
-from spladerunner.cli.options import add_model_options, open_expander
+from spladerunner.cli.options import add_model_options, open_expander, positive_count
 from spladerunner.cli.terminal import say
 from spladerunner.model.manifest import ROLES
 
@@ -29,11 +29,29 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help=".jsonl, .tsv (id TAB text), .txt or .parquet; all but .parquet also compressed, as .gz or .zst; "
         "- is standard input",
     )
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file of vectors; must not exist")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="the file of vectors, which must not exist: lines, or Parquet if it ends in .parquet; or a folder of "
+        "Parquet parts, if it ends in /",
+    )
     parser.add_argument(
         "--role", choices=ROLES, default="doc", help="encode the texts as documents or queries (default: doc)"
     )
-    parser.add_argument("--format", default="json", metavar="FORMAT", help="the format of a vector (default: json)")
+    parser.add_argument(
+        "--format",
+        metavar="FORMAT",
+        help="the format of a vector (default: json; in Parquet indices, or json for maps)",
+    )
+    parser.add_argument(
+        "--part-lines",
+        type=positive_count,
+        default=10_000,
+        metavar="N",
+        help="lines of the input in a Parquet part, or a row group of a Parquet file (default: 10000)",
+    )
     parser.add_argument(
         "--input-format",
         default="",
@@ -59,15 +77,17 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from spladerunner.bulk.job import encode
+    from spladerunner.bulk.job import encode, is_parquet
     from spladerunner.bulk.progress import show_progress
     from spladerunner.bulk.shard import Shard
     from spladerunner.formats import FORMATS
+    from spladerunner.parquet.table import FORMATS as PARQUET_FORMATS
     from spladerunner.readers import Fields, Input
 
     parser: argparse.ArgumentParser = options.parser
-    if options.format not in FORMATS:
-        parser.error(f"--format {options.format} is not one of: {', '.join(FORMATS)}")
+    formats = PARQUET_FORMATS if is_parquet(options.output) else FORMATS
+    if options.format is not None and options.format not in formats:
+        parser.error(f"--format {options.format} is not one of: {', '.join(formats)}")
     try:
         shard = Shard.parse(options.shard)
     except ValueError as error:
@@ -83,6 +103,7 @@ def _run(options: argparse.Namespace) -> None:
             format=options.format,
             fields=Fields(options.id_field, options.title_field, options.text_field),
             shard=shard,
+            part_lines=options.part_lines,
             skip_bad=options.skip_bad,
             progress=progress,
         )

@@ -9,10 +9,12 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice, repeat
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from spladerunner.errors import InputError, requires_extra
+from spladerunner.filesystem import is_url, open_url, resolve, size_of, without_query
 
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".tsv": "tsv", ".txt": "text", ".parquet": "parquet"}
 """The kind of input by suffix."""
@@ -45,7 +47,7 @@ class Input:
     kind: str = ""
 
     def __post_init__(self) -> None:
-        suffixes = PurePath(self.path).suffixes
+        suffixes = PurePath(without_query(self.path)).suffixes
         if suffixes and suffixes[-1] in _COMPRESSED:
             suffixes.pop()
         kind = self.kind or KINDS.get(suffixes[-1] if suffixes else "", "")
@@ -56,7 +58,7 @@ class Input:
                 f"suffix: {', '.join(KINDS)}, also before {' or '.join(_COMPRESSED)}.",
                 path=self.path,
             )
-        if kind == "parquet" and (self.path == STDIN or self.path.endswith(_COMPRESSED)):
+        if kind == "parquet" and (self.path == STDIN or without_query(self.path).endswith(_COMPRESSED)):
             raise InputError(
                 f"{self.name}: Parquet can be read only from an uncompressed file. Give such a file.", path=self.path
             )
@@ -71,30 +73,59 @@ class Input:
         """Size in bytes; None for standard input and pipes, which can be read only once."""
         if self.path == STDIN:
             return None
+        if is_url(self.path):
+            return size_of(self.path)
         status = Path(self.path).stat()
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
-    def lines(self, columns: Iterable[str | None] = ()) -> Iterator[bytes]:
+    def lines(self, columns: Iterable[str | None] = (), skip: int = 0, offset: int = 0) -> Iterator[bytes]:
         r"""Reads each line without its \n or \r\n; of a Parquet row, the given columns as a JSON object.
 
+        skip: lines that are left out. offset: the bytes that they take, if they need not be read.
         Raises InputError if the file is damaged, MissingExtraError if a package is missing, and OSError.
         """
         if self.kind == "parquet":
-            yield from _parquet_rows(self.path, columns)
+            yield from _parquet_rows(self.path, columns, skip)
         elif self.path == STDIN:
-            yield from _without_line_ends(sys.stdin.buffer)
+            yield from islice(_without_line_ends(sys.stdin.buffer), skip, None)
         else:
-            with Path(self.path).open("rb") as file:
+            with _opened(self.path) as file:
+                if offset:
+                    file.seek(offset)
                 try:
-                    yield from _without_line_ends(_decompressed(file, self.path))
+                    lines = _without_line_ends(_decompressed(file, without_query(self.path)))
+                    yield from islice(lines, 0 if offset else skip, None)
                 except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                     raise _damaged(self.path, error) from error
+
+    def offsets(self) -> Iterator[int]:
+        r"""The byte at which each line begins; 0 for each line of a compressed or Parquet file.
+
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = Path(folder, "queries.txt")
+        ...     _ = file.write_text("who built the bomb\nriver bank\n")
+        ...     list(Input(str(file)).offsets())
+        [0, 19]
+        """
+        if self.kind == "parquet" or without_query(self.path).endswith(_COMPRESSED):
+            yield from repeat(0, self.count())
+            return
+        offset = 0
+        with _opened(self.path) as file:
+            for line in file:
+                yield offset
+                offset += len(line)
 
     def count(self) -> int:
         """Counts lines or rows. Reads the whole file; of a Parquet file, only the footer."""
         if self.kind == "parquet":
             return int(_parquet_file(self.path).metadata.num_rows)
         return sum(1 for _ in self.lines())
+
+
+def _opened(path: str) -> BinaryIO:
+    return open_url(path) if is_url(path) else Path(path).open("rb")
 
 
 def _damaged(path: str, error: Exception) -> InputError:
@@ -146,13 +177,14 @@ def _lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def _parquet_file(path: str):  # type: ignore[no-untyped-def]
     with requires_extra("parquet", "Reading Parquet files"):
         from pyarrow import ArrowInvalid, parquet
+    filesystem, found = resolve(path)
     try:
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(found, filesystem=filesystem)
     except ArrowInvalid as error:
         raise InputError(f"{path} is not a Parquet file: {error}. Give another --input-format.", path=path) from error
 
 
-def _parquet_rows(path: str, columns: Iterable[str | None]) -> Iterator[bytes]:
+def _parquet_rows(path: str, columns: Iterable[str | None], skip: int = 0) -> Iterator[bytes]:
     from pyarrow import ArrowException
 
     file = _parquet_file(path)
@@ -165,9 +197,14 @@ def _parquet_rows(path: str, columns: Iterable[str | None]) -> Iterator[bytes]:
         )
     try:
         with file:
-            for batch in file.iter_batches(batch_size=1024, columns=found):
-                for row in batch.to_pylist():
+            groups = list(range(file.num_row_groups))
+            while groups and skip >= (rows := file.metadata.row_group(groups[0]).num_rows):
+                skip -= rows
+                groups.pop(0)
+            for batch in file.iter_batches(batch_size=1024, columns=found, row_groups=groups):
+                for row in batch.slice(skip).to_pylist():
                     yield json.dumps(row, default=_as_json).encode()
+                skip = max(skip - batch.num_rows, 0)
     except (ArrowException, OSError) as error:
         raise _damaged(path, error) from error
 

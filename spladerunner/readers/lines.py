@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from os import PathLike, fspath
 
 from spladerunner.errors import InputError
 from spladerunner.readers.duplicates import SeenIds
 from spladerunner.readers.files import Input
 from spladerunner.readers.records import BEIR, Fields, Record, parse_line
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where reading begins: a line of the inputs.
+
+    count: lines of all inputs before it. source: the position of its input. line: lines of that input before it.
+    offset: bytes of that input before it, or 0 if its lines have to be read.
+    """
+
+    count: int = 0
+    source: int = 0
+    line: int = 0
+    offset: int = 0
+
+
+BEGINNING = Start()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +56,18 @@ class InputLine:
         return InputError(message, path=self.source.path, line=self.number)
 
 
-def read_lines(inputs: Iterable[Input], fields: Fields = BEIR) -> Iterator[InputLine]:
+def read_lines(inputs: Iterable[Input], fields: Fields = BEIR, start: Start = BEGINNING) -> Iterator[InputLine]:
     """Reads every line of the inputs, blank and bad ones too.
 
-    Plain text is numbered through all inputs, so that its ids stay unique.
+    start: the first line that is read; ids before it are not known. Plain text is numbered through all inputs, so that
+    its ids stay unique.
     Raises InputError if a file is damaged, MissingExtraError if a package is missing, and OSError.
     """
-    seen, count = SeenIds(), 0
-    for source in inputs:
-        for number, raw in enumerate(source.lines((fields.id, fields.title, fields.text)), start=1):
+    seen, count = SeenIds(), start.count
+    first, offset = start.line, start.offset
+    for source in islice(inputs, start.source, None):
+        lines = source.lines((fields.id, fields.title, fields.text), first, offset)
+        for number, raw in enumerate(lines, start=first + 1):
             count += 1
             try:
                 record = parse_line(source.kind, raw, count, fields)
@@ -56,6 +77,25 @@ def read_lines(inputs: Iterable[Input], fields: Fields = BEIR) -> Iterator[Input
                 yield InputLine(source, number, raw, None, str(error))
             else:
                 yield InputLine(source, number, raw, record, "")
+        first = offset = 0
+
+
+def starts_of_parts(inputs: Iterable[Input], part_lines: int) -> Iterator[Start]:
+    r"""Divides the inputs into parts of a number of lines: yields where each begins.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with open(f"{folder}/a.txt", "w", newline="") as file:
+    ...         _ = file.write("one\r\ntwo\nthree\n")
+    ...     list(starts_of_parts([Input(f"{folder}/a.txt")], 2))
+    [Start(count=0, source=0, line=0, offset=0), Start(count=2, source=0, line=2, offset=9)]
+    """
+    count = 0
+    for position, source in enumerate(inputs):
+        for line, offset in enumerate(source.offsets()):
+            if count % part_lines == 0:
+                yield Start(count, position, line, offset)
+            count += 1
 
 
 def read_records(path: str | PathLike[str], kind: str = "", fields: Fields = BEIR) -> Iterator[Record]:
