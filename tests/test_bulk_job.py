@@ -11,15 +11,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from spladerunner import Expander, InputError, OutputError
 from spladerunner.bulk import Shard, encode, job
-from spladerunner.bulk.resume import Output
+from spladerunner.bulk.resume import Output, files
 from spladerunner.formats import FORMATS
-from spladerunner.readers import Input
+from spladerunner.readers import Fields, Input
 from tests.test_cli import in_terminal, run
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "dog", "ran", "to", "river", "bank", "for", "money"]
@@ -141,9 +143,10 @@ def test_another_model_or_input_on_resume_is_an_error(tmp_path: Path, bundle: Pa
     corpus.write_bytes(content.replace(b"cat", b"dog", 1))
     with pytest.raises(OutputError, match="inputs have changed"):
         encode(expander, [Input(str(corpus))], tmp_path / "out")
-    corpus.write_bytes(content + b"\n")
+    corpus.write_bytes(content)
+    corpus.rename(tmp_path / "d.jsonl")
     with pytest.raises(OutputError, match="another input"):
-        encode(expander, [Input(str(corpus))], tmp_path / "out")
+        encode(expander, [Input(str(tmp_path / "d.jsonl"))], tmp_path / "out")
 
 
 def test_a_job_of_another_version_is_refused(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +200,7 @@ def test_an_output_that_exists_or_is_being_written_is_left_alone(tmp_path: Path,
     encode(expander, [Input(str(corpus))], out)
     before = out.read_bytes()
     with pytest.raises(OutputError, match="exists already"):
-        encode(expander, [Input(str(corpus))], out)
+        encode(expander, [Input(str(corpus))], out, format="indices")
     assert out.read_bytes() == before and not list(tmp_path.glob("*partial*"))
     with pytest.raises(OutputError, match="compressed"):
         encode(expander, [Input(str(corpus))], tmp_path / "out.gz")
@@ -347,26 +350,204 @@ def test_a_text_that_a_format_refuses_is_a_bad_line(
     assert bad["line"] == 8 and "too long" in bad["reason"]
 
 
-def test_killed_while_the_files_are_renamed(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    corpus, out, state = (
-        write_corpus(tmp_path / "c.jsonl", 100, bad=True),
-        tmp_path / "out",
-        tmp_path / "out.partial.json",
-    )
+def close_as_if_killed(writer: Output) -> None:
+    """Closes the files of a writer as the end of its process does: without the writer's own steps."""
+    for file in (writer._file, writer._bad_file):
+        if file is not None:
+            os.close(file)
+
+
+class Renames:
+    """Counts the renames and removals of a job, and stops it before the one with a given number."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, last: int) -> None:
+        self.left = last
+        for name in ("replace", "unlink"):
+            step = getattr(Path, name)
+            patch.setattr(Path, name, lambda *arguments, step=step, **options: self.run(step, *arguments, **options))
+
+    def run(self, step: Callable[..., object], *arguments: object, **options: object) -> object:
+        if self.left == 0:
+            raise StopError
+        self.left -= 1
+        return step(*arguments, **options)
+
+
+@pytest.mark.parametrize("bad", [True, False])
+def test_killed_at_any_step_of_the_end_the_job_is_done_by_the_same_command(
+    tmp_path: Path, bundle: Path, bad: bool
+) -> None:
+    corpus = write_corpus(tmp_path / "c.jsonl", 40, bad=bad)
     expander, inputs = Expander(bundle), [Input(str(corpus))]
     done = encode(expander, inputs, tmp_path / "expected", skip_bad=True)
-
-    def stop(_: Output) -> None:
-        raise StopError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Output, "_rename", stop)
-        with pytest.raises(StopError):
-            encode(expander, inputs, out, skip_bad=True)
-    complete = state.read_bytes()
-    for _ in range(2):  # before the first name, and after the last
-        assert encode(expander, inputs, out, skip_bad=True) == done
+    for steps in range(10):
+        out = tmp_path / f"out{steps}"
+        with pytest.MonkeyPatch.context() as patch:
+            Renames(patch, steps)
+            patch.setattr(Output, "close", close_as_if_killed)
+            stopped = False
+            try:
+                encode(expander, inputs, out, skip_bad=True)
+            except StopError:
+                stopped = True
+        repeated = encode(expander, inputs, out, skip_bad=True)
+        assert replace(repeated, repeated=False) == done
         for suffix in ("", ".bad.jsonl"):
-            assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"expected{suffix}").read_bytes()
+            found, expected = Path(f"{out}{suffix}"), Path(f"{tmp_path / 'expected'}{suffix}")
+            assert found.exists() == expected.exists()
+            assert not found.exists() or found.read_bytes() == expected.read_bytes()
         assert not list(tmp_path.glob("*partial*"))
-        state.write_bytes(complete)
+        if not stopped:
+            assert steps == 5 and repeated.repeated  # two saves, and three renames
+            return
+    raise AssertionError("the end has more steps")
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"bundle"}
+
+
+def test_a_finished_job_is_recognized_by_its_options_and_its_inputs(tmp_path: Path, bundle: Path) -> None:
+    corpus, out = write_corpus(tmp_path / "c.jsonl", 40), tmp_path / "out"
+    expander, inputs = Expander(bundle), [Input(str(corpus))]
+    done = encode(expander, inputs, out)
+    written = out.read_bytes()
+    assert names(tmp_path) == {"c.jsonl", "out", "out.done.json"} and not done.repeated
+    assert encode(expander, inputs, out) == replace(done, repeated=True)
+    with pytest.raises(OutputError, match=r"out exists already, and was encoded with another role: 'doc', not 'query'"):
+        encode(expander, inputs, out, role="query")
+    content = corpus.read_bytes()
+    for changed in (content + content[:1], content.replace(b"cat", b"dog", 1), content[:-200]):
+        corpus.write_bytes(changed)
+        with pytest.raises(OutputError, match="out exists already, and its inputs have changed"):
+            encode(expander, inputs, out)
+    corpus.write_bytes(content)
+    assert out.read_bytes() == written and names(tmp_path) == {"c.jsonl", "out", "out.done.json"}
+    with out.open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(OutputError, match=r"out exists already\. Give another -o"):
+        encode(expander, inputs, out)
+    out.unlink()
+    encode(expander, inputs, out)
+    assert out.read_bytes() == written
+
+
+def test_the_command_says_that_it_was_done_before(tmp_path: Path, bundle: Path) -> None:
+    arguments = ("encode", write_corpus(tmp_path / "c.jsonl", 3), "--model", bundle, "-o", tmp_path / "out")
+    first, second = run(*arguments), run(*arguments)
+    assert first.returncode == second.returncode == 0
+    assert first.stderr == f"spladerunner: encoded 3 texts to {tmp_path / 'out'}\n"
+    assert second.stderr == f"spladerunner: had already encoded 3 texts to {tmp_path / 'out'}\n"
+
+
+@pytest.mark.parametrize("suffix", [path.name.removeprefix("out") for path in files(Path("out"))])
+@pytest.mark.parametrize("how", ["itself", "symbolic link", "hard link", "another path"])
+def test_no_input_is_touched(tmp_path: Path, bundle: Path, suffix: str, how: str) -> None:
+    (tmp_path / "folder").mkdir()
+    own, corpus = tmp_path / f"out{suffix}", tmp_path / "corpus.jsonl"
+    write_corpus(corpus, 3)
+    if how == "symbolic link":
+        own.symlink_to(corpus)
+    elif how == "hard link":
+        own.hardlink_to(corpus)
+    else:
+        corpus = corpus.rename(own)
+    content = corpus.read_bytes()
+    path = tmp_path / "folder" / ".." / own.name if how == "another path" else corpus
+    with pytest.raises(OutputError, match=r"is an input, and also .* which the job would write") as raised:
+        encode(Expander(bundle), [Input(str(path), "jsonl")], tmp_path / "out")
+    assert raised.value.path == own
+    assert corpus.read_bytes() == own.read_bytes() == content
+    assert names(tmp_path) == {"folder", own.name, corpus.name}
+
+
+def test_no_input_is_touched_by_parquet_parts(tmp_path: Path, bundle: Path) -> None:
+    corpus = write_corpus(tmp_path / "c.jsonl", 3)
+    (tmp_path / "out").mkdir()
+    corpus = corpus.rename(tmp_path / "out" / "part-000000.parquet")
+    content = corpus.read_bytes()
+    with pytest.raises(OutputError, match=r"part-000000\.parquet is an input, and also"):
+        encode(Expander(bundle), [Input(str(corpus), "jsonl")], tmp_path / "out")
+    assert corpus.read_bytes() == content and names(tmp_path / "out") == {corpus.name}
+
+
+def test_a_bad_line_can_be_fixed_and_the_job_goes_on(tmp_path: Path, bundle: Path) -> None:
+    corpus, out = write_corpus(tmp_path / "c.jsonl", 20), tmp_path / "out"
+    expander, inputs = Expander(bundle), [Input(str(corpus))]
+    good = corpus.read_bytes().splitlines(keepends=True)
+    corpus.write_bytes(b"".join([*good[:12], b"{broken\n", *good[13:]]))
+    with pytest.raises(InputError, match=r"c\.jsonl, line 13: not valid JSON"):
+        encode(expander, inputs, out)
+    assert json.loads((tmp_path / "out.partial.json").read_bytes())["documents"] == 12
+    corpus.write_bytes(b"".join(good))
+    seen: list[job.Progress] = []
+    encode(expander, inputs, out, progress=seen.append)
+    assert seen[0].documents == 12 and seen[-1].documents == 20
+    encode(expander, inputs, tmp_path / "expected")
+    assert out.read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+def test_a_shard_is_not_resumed_after_a_change_of_the_number_of_lines(tmp_path: Path, bundle: Path) -> None:
+    corpus, out = write_corpus(tmp_path / "c.jsonl", 20000), tmp_path / "out"
+    expander = Expander(bundle, threads=1)
+    start(expander, corpus, out, shard=Shard(2, 2))
+    with corpus.open("ab") as file:
+        file.write(b"\n")
+    with pytest.raises(OutputError, match="another number of input lines: 20000, not 20001"):
+        encode(expander, [Input(str(corpus))], out, shard=Shard(2, 2))
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed", "bad lines skipped"])
+def test_a_job_that_wrote_nothing_does_not_block_the_corrected_one(tmp_path: Path, bundle: Path, how: str) -> None:
+    corpus, out = tmp_path / "c.jsonl", tmp_path / "out"
+    corpus.write_text('{"doc_id": "1", "contents": "the cat"}\n')
+    expander, inputs = Expander(bundle), [Input(str(corpus))]
+    if how == "bad lines skipped":
+        assert encode(expander, inputs, out, skip_bad=True).bad == 1
+        assert names(tmp_path) == {"c.jsonl", "out", "out.bad.jsonl", "out.done.json"}
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            if how == "killed":
+                patch.setattr(Output, "close", close_as_if_killed)
+            with pytest.raises(InputError) as raised:
+                encode(expander, inputs, out)
+        assert str(raised.value).endswith(
+            "line 1: no id: '_id' is missing or null, not a string or an integer; the fields are 'doc_id', 'contents'. "
+            "Fix the line, give the names of the fields with --id-field and --text-field, or skip bad lines with "
+            "--skip-bad."
+        )
+        left = {"out.partial", "out.partial.json", "out.bad.jsonl.partial"} if how == "killed" else set()
+        assert names(tmp_path) == {"c.jsonl", *left}
+    fields = Fields("doc_id", None, "contents")
+    assert encode(expander, inputs, out, fields=fields).documents == 1
+    assert json.loads(out.read_bytes())["id"] == "1"
+    assert names(tmp_path) == {"c.jsonl", "out", "out.done.json"}
+
+
+@pytest.mark.parametrize("standard_error", [">&-", ">/dev/full"])
+def test_standard_error_may_be_closed_or_full(tmp_path: Path, bundle: Path, standard_error: str) -> None:
+    corpus = write_corpus(tmp_path / "c.jsonl", 20)
+    code = "from spladerunner.bulk import progress; progress.LOG_SECONDS = 0.0; " + HASTY.replace(
+        "sys.exit(main())", "import os; status = main(); os.write(2, b'from a library'); sys.exit(status)"
+    )
+    arguments = ["encode", str(corpus), "--model", str(bundle), "-o", str(tmp_path / "out")]
+    if standard_error == ">/dev/full":
+        code = code.replace("os.write(2, b'from a library'); ", "")
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" 2{standard_error}', "sh", sys.executable, "-c", code, *arguments], capture_output=True
+    )
+    assert done.returncode == 0 and done.stdout == b""
+    assert len((tmp_path / "out").read_bytes().splitlines()) == 20
+
+
+def test_an_interrupt_says_how_to_go_on(tmp_path: Path, bundle: Path) -> None:
+    corpus, state = write_corpus(tmp_path / "c.jsonl", 20000), tmp_path / "out.partial.json"
+    arguments = ["encode", str(corpus), "--model", str(bundle), "-o", str(tmp_path / "out")]
+    process = subprocess.Popen([sys.executable, "-c", HASTY, *arguments], stderr=subprocess.PIPE)
+    while not state.exists() or not json.loads(state.read_bytes())["documents"]:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    message = process.communicate()[1]
+    assert process.returncode == 130
+    assert message == b"spladerunner: interrupted; the same command goes on from the last save\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from spladerunner.cli import main as command_line
 from spladerunner.evaluation.collection import Collection
 from spladerunner.readers import Fields, Input, Record, read_records
 from spladerunner.readers.duplicates import SeenIds
+from spladerunner.readers.files import _zstd_chunks
 from spladerunner.readers.records import parse_line
 from tests.small_collection import write_beir, write_ms_marco
 
@@ -170,6 +172,31 @@ def test_json_lines_may_be_compressed(tmp_path: Path, suffix: str) -> None:
         with pytest.raises(InputError, match="damaged or incomplete") as raised:
             list(read_records(path))
         assert raised.value.path == path
+
+
+def test_a_small_zst_file_is_decompressed_in_small_pieces() -> None:
+    content = b"the cat\n" * 20_000_000
+    compressed = zstandard.ZstdCompressor(level=19).compress(content)
+    assert len(compressed) < 50_000
+    pieces = [len(piece) for piece in _zstd_chunks(io.BytesIO(compressed))]
+    assert sum(pieces) == len(content) and max(pieces) <= 10_000_000
+
+
+def test_a_zst_file_may_have_the_largest_window(tmp_path: Path) -> None:
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=31)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    (tmp_path / "c.jsonl.zst").write_bytes(compressor.compress(LINES) + compressor.flush())
+    assert list(read_records(tmp_path / "c.jsonl.zst")) == RECORDS
+
+
+def test_an_error_names_some_of_many_fields() -> None:
+    row = {"x" * 100: 1, **{f"field{number}": 2 for number in range(30)}}
+    with pytest.raises(
+        ValueError, match=r"no text: 'text' is missing or null, not a string; the fields are "
+    ) as raised:
+        parse_line("jsonl", json.dumps({"_id": "a", **row}).encode(), 1)
+    named = str(raised.value).partition("; the fields are ")[2].split(", ")
+    assert named == ["'_id'", repr("x" * 40), *(f"'field{number}'" for number in range(18)), "…"]
 
 
 def test_each_line_of_plain_text_is_a_text(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import tokenizers
 from spladerunner import __version__
 from spladerunner.bulk.lines import JobLine, job_lines, remaining_lines
 from spladerunner.bulk.parts import FileWriter, FolderWriter
-from spladerunner.bulk.resume import Output
+from spladerunner.bulk.resume import Output, files
 from spladerunner.bulk.shard import Shard
 from spladerunner.bulk.writer import State, Writer
 from spladerunner.errors import InputError, OutputError
@@ -25,8 +25,8 @@ from spladerunner.formats import DEFAULT, FORMATS
 from spladerunner.inference.session import ONNXRUNTIME_VERSION
 from spladerunner.model.manifest import RoleName
 from spladerunner.parquet import table
-from spladerunner.parquet.parts import Job
-from spladerunner.readers.files import Input
+from spladerunner.parquet.parts import Job, is_part
+from spladerunner.readers.files import STDIN, Input
 from spladerunner.readers.records import BEIR, Fields
 
 SAVE_SECONDS = 5.0
@@ -45,13 +45,14 @@ class Progress:
     """Progress of a job.
 
     lines: the lines of the shard that are done: documents, bad lines and blank lines. total: all lines of the shard,
-    or None if the input is a pipe.
+    or None if the input is a pipe. repeated: the job had been finished by an earlier call.
     """
 
     lines: int
     total: int | None
     documents: int
     bad: int
+    repeated: bool = False
 
 
 def encode(
@@ -73,7 +74,8 @@ def encode(
     or is a folder. Parquet may be written to any URL that PyArrow knows.
 
     If the process is killed, the same call resumes the job, and the output is byte for byte that of an uninterrupted
-    one. The inputs are read again from the start, which also detects changes in them.
+    one. The inputs are read again from the start, which also detects changes in the lines that are done; the others may
+    change, for example if a bad line is fixed. The same call after the end finds everything done and writes nothing.
 
     format: a key of formats.FORMATS, by default "json"; in Parquet "indices", the default, or "json" for maps of token
     to weight. fields: the names in JSON Lines and Parquet. shard: the part of the input.
@@ -105,7 +107,9 @@ def encode(
     part = shard.lines(total) if total is not None else None
     in_parquet = is_parquet(output)
     format = format or ("indices" if in_parquet else DEFAULT)
-    options = job_options(expander, inputs, role, format, fields, shard)
+    options = job_options(expander, inputs, role, format, fields, shard, total)
+    if not is_url(output):
+        _check_apart(inputs, _written(output, in_parquet))
     writer: Writer
     if in_parquet:
         if format not in table.FORMATS:
@@ -123,9 +127,10 @@ def encode(
         line, vocabulary = FORMATS[format], expander.vocabulary
         writer = Output(Path(output), options, lambda record, vector: line(record.id, vector, vocabulary))
     try:
-        if writer.finished:
-            return progress_of(writer.state, part)
         lines = job_lines(inputs, fields, skip_bad, part, part_lines if in_parquet else None)
+        if writer.finished:
+            _check_done(lines, writer, part, output)
+            return replace(progress_of(writer.state, part), repeated=True)
         return encode_lines(expander, lines, writer, role, format, part, skip_bad, progress)
     finally:
         writer.close()
@@ -138,6 +143,40 @@ def is_parquet(output: str) -> bool:
     (True, True, False)
     """
     return without_query(output).endswith((".parquet", "/")) or (not is_url(output) and Path(output).is_dir())
+
+
+def _written(output: str, in_parquet: bool) -> list[Path]:
+    """The files that a job writes or reads back, of those that exist."""
+    paths = list(files(Path(output)))
+    if in_parquet:
+        there = [*Path(output).glob("*"), *Path(f"{output}.partial").glob("*")]
+        paths += [path for path in there if is_part(path.name) or path.name.startswith((".", "_"))]
+    return [path for path in paths if path.exists()]
+
+
+def _check_apart(inputs: Sequence[Input], written: Sequence[Path]) -> None:
+    """Raises OutputError if an input is one of the files that the job writes, under any path."""
+    for source in inputs:
+        for path in written:
+            if source.path != STDIN and not is_url(source.path) and path.samefile(source.path):
+                raise OutputError(
+                    f"{source.path} is an input, and also {path}, which the job would write. Give another -o.",
+                    path=path,
+                )
+
+
+def _check_done(lines: Iterator[JobLine], writer: Writer, part: range | None, output: str) -> None:
+    """Raises OutputError if the lines are not those from which a finished job has made the output."""
+    first = part.start if part is not None else 0
+    try:
+        changed = next(remaining_lines(lines, first, writer.state["lines"], writer.digests), None) is not None
+    except (InputError, OutputError):
+        changed = True
+    if changed:
+        raise OutputError(
+            f"{output} exists already, and its inputs have changed since then. Give another -o, or delete it.",
+            path=output,
+        )
 
 
 def parquet_job(expander: Expander, options: State, part_lines: int) -> Job:
@@ -225,15 +264,20 @@ def job_options(
     format: str,
     fields: Fields,
     shard: Shard,
+    total: int | None,
 ) -> State:
-    """Options that a resumed job must share. skip_bad may differ: it has no effect before the first bad line."""
+    """Options that a resumed job must share. skip_bad may differ: it has no effect before the first bad line.
+
+    The lines that are done are compared by their digest. A shard's lines also depend on how many there are in all.
+    """
     return {
         "model": f"{expander.name} {expander.fingerprint}",
         "role": role,
         "format": format,
-        "input": [[source.path, source.kind, source.size()] for source in inputs],
+        "input": [[source.path, source.kind] for source in inputs],
         "fields": asdict(fields),
         "shard": str(shard),
+        "number of input lines": total if shard.of > 1 else None,
         "spladerunner": __version__,
         "onnxruntime": ONNXRUNTIME_VERSION,
         "tokenizers": tokenizers.__version__,

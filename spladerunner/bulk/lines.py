@@ -12,6 +12,8 @@ from spladerunner.readers.files import Input
 from spladerunner.readers.lines import BEGINNING, InputLine, Start, read_lines
 from spladerunner.readers.records import Fields
 
+_NO_FIELD = ("no id: ", "no text: ")
+
 
 @dataclass(frozen=True, slots=True)
 class JobLine:
@@ -27,7 +29,10 @@ class JobLine:
 
     def error(self, problem: str) -> InputError:
         """The error that ends a job at this line."""
-        return self.line.error(problem, "Fix the line, or skip bad lines with --skip-bad.")
+        fields = (
+            "give the names of the fields with --id-field and --text-field, " if problem.startswith(_NO_FIELD) else ""
+        )
+        return self.line.error(problem, f"Fix the line, {fields}or skip bad lines with --skip-bad.")
 
     def as_bad(self, problem: str) -> str:
         """The line as JSON, for the file of bad lines."""

@@ -48,7 +48,8 @@ class PartWriter:
     @property
     def digests(self) -> Mapping[int, str]:
         """Digests of the parts that are there, by the lines up to their end."""
-        return {part.first + part.lines: part.digest for part in self.parts}
+        done = {self.state["lines"]: self.state["digest"]} if self.finished else {}
+        return done | {part.first + part.lines: part.digest for part in self.parts}
 
     def write(self, record: Record, vector: SparseVector) -> None:
         """Adds a row."""

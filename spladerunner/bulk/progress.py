@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
@@ -55,7 +55,8 @@ def _log() -> Callable[[Progress], None]:
         line += f" lines, {rate:.1f} per second"
         if progress.total is not None and rate:
             line += f", {tqdm.format_interval((progress.total - progress.lines) / rate)} left"
-        sys.stderr.write(f"spladerunner: {line}\n")
-        sys.stderr.flush()
+        with suppress(OSError):  # nobody reads it any more
+            sys.stderr.write(f"spladerunner: {line}\n")
+            sys.stderr.flush()
 
     return show

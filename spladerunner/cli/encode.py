@@ -94,18 +94,23 @@ def _run(options: argparse.Namespace) -> None:
         parser.error(f"--shard: {error}")
     expander = open_expander(options)
     exit_on_signals()
-    with show_progress() as progress:
-        done = encode(
-            expander,
-            [Input(path, options.input_format) for path in options.inputs],
-            options.output,
-            role=options.role,
-            format=options.format,
-            fields=Fields(options.id_field, options.title_field, options.text_field),
-            shard=shard,
-            part_lines=options.part_lines,
-            skip_bad=options.skip_bad,
-            progress=progress,
-        )
+    try:
+        with show_progress() as progress:
+            done = encode(
+                expander,
+                [Input(path, options.input_format) for path in options.inputs],
+                options.output,
+                role=options.role,
+                format=options.format,
+                fields=Fields(options.id_field, options.title_field, options.text_field),
+                shard=shard,
+                part_lines=options.part_lines,
+                skip_bad=options.skip_bad,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from the last save")
+        raise
+    said = "had already encoded" if done.repeated else "encoded"
     bad = f"; {done.bad:,} bad lines are in {options.output}.bad.jsonl" if done.bad else ""
-    say(f"encoded {done.documents:,} texts to {options.output}{bad}")
+    say(f"{said} {done.documents:,} texts to {options.output}{bad}")

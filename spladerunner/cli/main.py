@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from spladerunner import SpladeRunnerError, __version__
@@ -20,6 +21,9 @@ from spladerunner.cli.terminal import escaped, say
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
+    if sys.stderr is None:
+        # The null device gets the descriptor 2: no file that a command opens may receive what libraries print there.
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     try:
         if sys.stdout is None or sys.stdin is None:
             raise OSError("standard input and standard output must be open")

@@ -20,7 +20,10 @@ KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".tsv": "tsv",
 """The kind of input by suffix."""
 
 STDIN = "-"
-_CHUNK = 1 << 20
+_LARGEST_WINDOW = 1 << 31
+"""The window of `zstd --long=31`, which large published collections have. A file takes the memory of its window."""
+_BOUNDED_INPUT = 256
+"""Bytes of a .zst file decompressed at once: 4 bytes can be a block of 128 KB, so these give at most 8 MB."""
 _COMPRESSED = (".gz", ".zst")
 
 
@@ -147,13 +150,13 @@ def _zstd_chunks(file: BinaryIO) -> Iterator[bytes]:
     """Decompresses frame by frame, because zstandard's own readers accept a truncated file."""
     with requires_extra("zstd", "Reading .zst files"):
         import zstandard
-    frame = zstandard.ZstdDecompressor().decompressobj()
-    complete = True
+    new_frame = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW).decompressobj
+    frame, complete = new_frame(), True
     try:
-        while data := file.read(_CHUNK // 8):
+        while data := file.read(_BOUNDED_INPUT):
             while data:
                 if frame.eof:
-                    frame = zstandard.ZstdDecompressor().decompressobj()
+                    frame = new_frame()
                 yield frame.decompress(data)
                 data, complete = frame.unused_data, frame.eof
     except zstandard.ZstdError as error:

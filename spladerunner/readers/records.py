@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 _JSON_TYPES = {
     str: "a string",
@@ -14,6 +16,7 @@ _JSON_TYPES = {
     dict: "an object",
     type(None): "missing or null",
 }
+_SHOWN_FIELDS, _SHOWN_CHARACTERS = 20, 40
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -79,11 +82,12 @@ def _parse_json(line: str, fields: Fields) -> Record:
         raise ValueError(f"not valid JSON: {error}") from None
     if not isinstance(row, dict):
         raise ValueError(f"{_type(row)}, not a JSON object")
-    name = _id(row.get(fields.id), fields.id)
+    name = _id(row.get(fields.id), fields.id, _fields_of(row, fields.id))
     text = row.get(fields.text)
     title = row.get(fields.title) if fields.title is not None else None
     if not isinstance(text, str):
-        raise ValueError(f"no text: {fields.text!r} is {_type(text)}, not a string")
+        found = _fields_of(row, fields.text)
+        raise ValueError(f"no text: {fields.text!r} is {_type(text)}, not a string{found}")
     if not isinstance(title, str | None):
         raise ValueError(f"{fields.title!r} is {_type(title)}, not a string or null")
     text = f"{title or ''} {text}".strip()
@@ -94,13 +98,21 @@ def _parse_json(line: str, fields: Fields) -> Record:
     return Record(name, text)
 
 
-def _id(value: object, field: str = "id") -> str:
+def _fields_of(row: dict[str, Any], wanted: str) -> str:
+    """Names the fields of an object that lacks the wanted one, for a message: the first ones, shortened."""
+    if wanted in row:
+        return ""
+    names = ", ".join(repr(name[:_SHOWN_CHARACTERS]) for name in islice(row, _SHOWN_FIELDS))
+    return f"; the fields are {names or 'none'}{', …' if len(row) > _SHOWN_FIELDS else ''}"
+
+
+def _id(value: object, field: str = "id", found: str = "") -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if value == "":
         raise ValueError(f"no id: {field!r} is empty")
     if not isinstance(value, str):
-        raise ValueError(f"no id: {field!r} is {_type(value)}, not a string or an integer")
+        raise ValueError(f"no id: {field!r} is {_type(value)}, not a string or an integer{found}")
     return value
 
 
