@@ -44,7 +44,7 @@ _SAFETENSORS = (SAFETENSORS, "model.safetensors.index.json", "model-*.safetensor
 
 @dataclass(frozen=True)
 class Source:
-    """Files of a checkpoint. name: the repository, or the last two parts of the folder. revision: the commit."""
+    """Files of a checkpoint. name: the repository, or "./" and the end of a folder's path. revision: the commit."""
 
     name: str
     folder: Path
@@ -92,10 +92,10 @@ class Source:
 
 
 def last_two_parts(folder: str | PathLike[str]) -> str:
-    """The last two parts of a folder's path, for records that should not hold the rest.
+    """The last two parts of a folder's path, for records that should not hold the rest; "./" tells it from a name.
 
     Examples:
         >>> last_two_parts("/home/ada/models/tiny-en")
-        'models/tiny-en'
+        './models/tiny-en'
     """
-    return "/".join(Path(folder).resolve().parts[-2:])
+    return "/".join([".", *Path(folder).resolve().parts[-2:]])

@@ -262,6 +262,16 @@ def add_idf(folder: Path, weights: dict[str, float]) -> Path:
     return folder
 
 
+def pickle_weights(folder: Path) -> Path:
+    """Replaces a checkpoint's safetensors by the pickle that older ones have."""
+    from safetensors.torch import load_file
+
+    weights = folder / "model.safetensors"
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    weights.unlink()
+    return folder
+
+
 def _save(model: PreTrainedModel, folder: Path, tokens: list[str]) -> Path:
     for name, parameter in model.named_parameters():
         if name.endswith("bias") and parameter.shape[0] == model.config.vocab_size:

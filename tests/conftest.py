@@ -4,6 +4,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ NEEDS_TORCH = re.compile(
     re.MULTILINE,
 )
 NEEDS_POSIX = re.compile(r"^import (?:fcntl|pty|resource)\b|\"sh\"|os\.mkfifo|import in_terminal", re.MULTILINE)
+
+
+with suppress(ImportError):  # the environments of the Hub's clients have no hypothesis
+    from hypothesis import settings
+
+    # A slow machine is no failure: no test has a deadline.
+    settings.register_profile("spladerunner", deadline=None)
+    settings.load_profile("spladerunner")
 
 
 def pytest_configure() -> None:

@@ -115,11 +115,35 @@ def test_explain_prints_the_shared_tokens(expander: Expander) -> None:
     assert f"{explanation.score:.2f}" in in_terminal("explain", query, document).splitlines()[-1]
 
 
-def test_models_lists_every_known_model() -> None:
-    head, *rows = run("models").stdout.splitlines()
-    assert head.split() == ["name", "parameters", "shape", "license", "commercial", "use", "score", "source"]
-    assert [row.split()[0] for row in rows] == [spec.name for spec in list_models()]
-    assert "embedded" in rows[0] and "Apache-2.0" in rows[0]
+def test_models_lists_every_known_model_and_what_to_run_in_80_columns() -> None:
+    lines = run("models").stdout.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [spec.name for spec in list_models()]
+    assert max(map(len, lines)) <= 80
+    unwrapped = " ".join("\n".join(lines).replace(" \\\n", " ").split())
+    for spec in list_models():
+        entry = unwrapped.partition(f"{spec.name} ")[2]
+        assert (spec.license or "license not stated") in entry and (spec.score or "") in entry
+        assert (f"$ {spec.command}" if spec.command else "part of the package, 11.1 MB") in entry
+
+
+def test_models_filters() -> None:
+    def names(*options: str) -> set[str]:
+        return {line for line in run("models", *options).stdout.splitlines() if not line.startswith(" ")}
+
+    commercial = {spec.name for spec in list_models() if spec.commercial_use}
+    assert names("--commercial") == commercial and len(commercial) > 5
+    assert names("modernbert", "--language", "ko") == {"telepix/PIXIE-Splade-Preview", "yjoonjang/splade-ko-v1.0"}
+    assert names("Splade_PP") == {"prithivida/Splade_PP_en_v1", "prithivida/Splade_PP_en_v2"}
+    nothing = run("models", "no such model")
+    assert nothing.returncode == 1 and nothing.stdout == "" and "No known model matches" in nothing.stderr
+
+
+def test_models_prints_json() -> None:
+    records = json.loads(run("models", "--json").stdout)
+    assert [record["name"] for record in records] == [spec.name for spec in list_models()]
+    granite = next(record for record in records if "granite" in record["name"])
+    assert granite["commercial_use"] is True and granite["vocabulary"] == 50_265
+    assert granite["command"] == "spladerunner export --doc ibm-granite/granite-embedding-30m-sparse -o FOLDER"
 
 
 def test_expand_runs_another_model(bundle: Path) -> None:

@@ -103,7 +103,7 @@ def test_links_of_the_readme_work_on_a_package_index_and_lead_to_files_of_the_re
         path, _, anchor = link.partition("#")
         if path.startswith(urls["Documentation"]):
             page = path.removeprefix(urls["Documentation"]).strip("/")
-            candidates = [DOCS / f"{page or 'index'}.md", DOCS / page / "README.md"]
+            candidates = [DOCS / f"{page or 'index'}.md", DOCS / page / "README.md", DOCS / page]
         else:
             candidates = [
                 ROOT / path.removeprefix(prefix)

@@ -84,7 +84,7 @@ def test_manifest_and_card_have_command_and_measurements(exported: tuple[Path, s
     card = (exported[0] / "README.md").read_text(encoding="utf-8")
     for name, role in manifest.roles.items():
         assert isinstance(role, GraphRole) and role.checkpoint is not None
-        assert role.checkpoint.name == f"tiny-en/{name}" and role.quantization == QUANTIZATIONS[0]
+        assert role.checkpoint.name == f"./tiny-en/{name}" and role.quantization == QUANTIZATIONS[0]
         measured = manifest.verification.roles[name]
         assert isinstance(measured, GraphAgreement)
         assert measured.texts >= 200
@@ -94,7 +94,9 @@ def test_manifest_and_card_have_command_and_measurements(exported: tuple[Path, s
         assert f"{measured.worst_cosine:.4f}" in card
     assert manifest.made_by is not None
     assert manifest.made_by.versions["onnxruntime"] == onnxruntime.__version__
-    command = r"spladerunner export --doc tiny-en/doc --query tiny-en/query -o \S+/tiny-en --license Apache-2\.0"
+    command = (
+        r"spladerunner export --doc \./tiny-en/doc --query \./tiny-en/query -o \./\S+/tiny-en --license Apache-2\.0"
+    )
     assert re.fullmatch(command, manifest.made_by.command)
     assert f"made by | `{manifest.made_by.command}` |" in card and "{" not in card
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import venv
 import zipfile
 from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import spladerunner
 from spladerunner.model.manifest import MANIFEST
 from spladerunner.model.provenance import ExportManifest
 from tests.conftest import ROOT
+from tests.test_docs import project_urls
 
 HEAVY = {
     *("concurrent", "huggingface_hub", "jinja2", "logging", "matplotlib"),
@@ -38,6 +41,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+def read_metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("METADATA"))
+        return message_from_bytes(archive.read(name))
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_the_packages_the_bundle_the_license_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
@@ -56,16 +65,30 @@ def test_the_wheel_holds_the_packages_the_bundle_the_license_and_nothing_else(wh
 
 @pytest.mark.slow
 def test_the_metadata_is_complete(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        (name,) = (name for name in archive.namelist() if name.endswith("METADATA"))
-        metadata = message_from_bytes(archive.read(name))
+    metadata = read_metadata(wheel)
     assert metadata["Name"] == "spladerunner" and metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.10"
+    assert not any(line.startswith("Operating System") for line in metadata.get_all("Classifier", []))
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert len(str(metadata.get_payload())) > 2000
     required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     names = sorted(line.split(">")[0] for line in required)
     assert names == ["huggingface_hub", "numpy", "onnxruntime", "tokenizers", "tqdm"]
+
+
+@pytest.mark.slow
+def test_the_readme_shows_on_a_package_index_with_its_picture(wheel: Path) -> None:
+    """PyPI's own renderer keeps the picture, and its proxy passes on what is served as an image.
+
+    GitHub Pages, where the site is, serves .svg as one; raw.githubusercontent.com may serve it as text.
+    """
+    from readme_renderer import markdown
+
+    html = markdown.render(str(read_metadata(wheel).get_payload()), variant="GFM")
+    assert html is not None and "<table>" in html and "<pre" in html
+    (url,) = re.findall(r'<img src="([^"]+)" alt="[^"]{20,}">', html)
+    assert url == f"{project_urls()['Documentation']}expansion.svg"
+    assert (ROOT / "docs" / "expansion.svg").read_text(encoding="utf-8").startswith('<svg xmlns="http')
 
 
 @pytest.mark.slow

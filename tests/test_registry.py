@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import re
+
 from spladerunner import list_models
+from spladerunner.model.manifest import MANIFEST, GraphRole, Manifest
 from spladerunner.model.registry import close_names, find_model
 from spladerunner.models import EMBEDDED, embedded_folder
 
@@ -32,6 +35,91 @@ def test_a_known_model_is_found_with_its_owner_or_without() -> None:
 def test_close_names_are_the_likely_ones() -> None:
     assert close_names("naver/splade-v3-destilbert")[0] == "naver/splade-v3-distilbert"
     assert close_names("zzzzzz") == []
+
+
+HUB = "https://huggingface.co/"
+NC = "CC-BY-NC-SA-4.0"
+SPLADE_V3 = "https://arxiv.org/abs/2403.06789"
+OPENSEARCH_TABLE = f"{HUB}opensearch-project/opensearch-neural-sparse-encoding-doc-v2-distill"
+ON_CARDS = {
+    # name without its owner: license, MRR@10 on MS MARCO dev, mean nDCG@10 on BEIR, the page that was read
+    "efficient-splade-V-large": (NC, 38.8, None, f"{HUB}naver/efficient-splade-V-large-doc"),
+    "efficient-splade-VI-BT-large": (NC, 38.0, None, f"{HUB}naver/efficient-splade-VI-BT-large-doc"),
+    "splade-v3": (NC, 40.2, 51.7, SPLADE_V3),
+    "splade-v3-distilbert": (NC, 38.7, 50.0, f"{HUB}naver/splade-v3-distilbert"),
+    "splade-v3-doc": (NC, 37.8, 47.0, f"{HUB}naver/splade-v3-doc"),
+    "splade-cocondenser-ensembledistil": (NC, 38.3, None, f"{HUB}naver/splade-cocondenser-ensembledistil"),
+    "splade_v2_distil": (NC, 36.8, None, f"{HUB}naver/splade_v2_distil"),
+    "granite-embedding-30m-sparse": ("Apache-2.0", None, 50.8, f"{HUB}ibm-granite/granite-embedding-30m-sparse"),
+    "Splade_PP_en_v1": ("Apache-2.0", 37.2, 48.7, f"{HUB}prithivida/Splade_PP_en_v1"),
+    "Splade_PP_en_v2": ("Apache-2.0", 37.8, 49.4, f"{HUB}prithivida/Splade_PP_en_v2"),
+    "splade-tiny": (None, 30.9, 40.6, f"{HUB}rasyosef/splade-tiny"),
+    "splade-mini": (None, 34.1, 44.5, f"{HUB}rasyosef/splade-mini"),
+    "splade-small": (None, 35.4, None, f"{HUB}rasyosef/splade-tiny"),
+    "opensearch-neural-sparse-encoding-v1": ("Apache-2.0", None, 52.4, OPENSEARCH_TABLE),
+    "opensearch-neural-sparse-encoding-v2-distill": ("Apache-2.0", None, 52.8, OPENSEARCH_TABLE),
+    "opensearch-neural-sparse-encoding-doc-v1": ("Apache-2.0", None, 49.0, OPENSEARCH_TABLE),
+    "opensearch-neural-sparse-encoding-doc-v2-mini": ("Apache-2.0", None, 49.7, OPENSEARCH_TABLE),
+    "opensearch-neural-sparse-encoding-doc-v2-distill": ("Apache-2.0", None, 50.4, OPENSEARCH_TABLE),
+    "opensearch-neural-sparse-encoding-doc-v3-distill": (
+        "Apache-2.0",
+        None,
+        51.7,
+        f"{HUB}opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill",
+    ),
+    "opensearch-neural-sparse-encoding-multilingual-v1": (  # MIRACL
+        "Apache-2.0",
+        None,
+        62.9,
+        f"{HUB}opensearch-project/opensearch-neural-sparse-encoding-multilingual-v1",
+    ),
+    "PIXIE-Splade-Preview": ("Apache-2.0", None, None, f"{HUB}telepix/PIXIE-Splade-Preview"),
+    "splade-ko-v1.0": ("Apache-2.0", None, None, f"{HUB}yjoonjang/splade-ko-v1.0"),
+}
+"""Typed from the pages themselves, in percent, in November 2026."""
+
+
+def test_licenses_and_scores_are_those_of_the_published_pages() -> None:
+    known = {spec.name.rpartition("/")[2]: spec for spec in list_models() if spec.name != EMBEDDED}
+    assert known.keys() == ON_CARDS.keys()
+    for name, (license, mrr, ndcg, page) in ON_CARDS.items():
+        spec = known[name]
+        assert spec.license == license, name
+        assert spec.commercial_use is (None if license is None else license != NC)
+        found = dict(re.findall(r"(\S+@10) ([\d.]+)", spec.score or ""))
+        assert found.get("MRR@10") == (None if mrr is None else str(mrr)), name
+        assert found.get("nDCG@10") == (None if ndcg is None else f"{ndcg / 100:.3f}"), name
+        assert page.startswith("https://") and spec.published == f"{HUB}{spec.doc}"
+
+
+def test_shapes_that_differ_from_bert_are_stated() -> None:
+    sizes = {spec.name.rpartition("/")[2]: spec.vocabulary for spec in list_models() if spec.vocabulary != 30_522}
+    assert sizes == {
+        "tiny-en": 20_480,
+        "granite-embedding-30m-sparse": 50_265,
+        "opensearch-neural-sparse-encoding-multilingual-v1": 105_879,
+        "PIXIE-Splade-Preview": 50_000,
+        "splade-ko-v1.0": 50_000,
+    }
+    assert [spec.name for spec in list_models() if spec.activation != "log1p_relu"] == [
+        "opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill"
+    ]
+    korean = [spec.name for spec in list_models() if "ko" in spec.languages]
+    assert len(korean) == 3 and len(next(spec.languages for spec in list_models() if "bn" in spec.languages)) == 15
+
+
+def test_the_embedded_pair_is_what_its_manifest_says() -> None:
+    spec, manifest = list_models()[0], Manifest.read(embedded_folder() / MANIFEST)
+    assert (spec.license, spec.vocabulary) == (manifest.license, manifest.vocabulary.size)
+    for role in manifest.roles.values():
+        assert isinstance(role, GraphRole) and (role.pooling, role.activation) == (spec.pooling, spec.activation)
+
+
+def test_a_model_that_needs_nothing_has_no_command() -> None:
+    commands = {spec.name: spec.command for spec in list_models()}
+    assert commands["tiny-en"] is None
+    assert commands["prithivida/Splade_PP_en_v1"] == "spladerunner fetch prithivida/Splade_PP_en_v1"
+    assert commands["naver/splade-v3"] == "spladerunner export --doc naver/splade-v3 --allow-pickle -o FOLDER"
 
 
 def test_every_row_says_what_makes_it_and_how_good_it_is() -> None:

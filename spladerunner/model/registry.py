@@ -12,8 +12,10 @@ class ModelSpec(NamedTuple):
 
     name: for Expander. doc, query: the Hub repositories of the checkpoints, equal for a symmetric model; query is None
     if queries need no model. shape: architecture, in words. parameters: of both graphs, in millions. license, score: of
-    the weights, as their authors publish them; None if not confirmed. onnx: the Hub repository of a graph that is ready
-    to run, None if none is known.
+    the weights, as `published` has them; None if they are not found there. onnx: the Hub repository of a graph that is
+    ready to run, None if none is known. vocabulary: number of tokens. pooling, activation: as in a manifest.
+    pickled: the weights are published only as a pickle, which an export must be allowed to read. languages: codes of
+    ISO 639-1. published: the page with license and score.
 
     >>> from spladerunner import list_models
     >>> list_models()[0].license
@@ -28,13 +30,19 @@ class ModelSpec(NamedTuple):
     license: str | None
     score: str | None
     onnx: str | None = None
+    vocabulary: int = 30_522
+    pooling: str = "max"
+    activation: str = "log1p_relu"
+    pickled: bool = False
+    languages: tuple[str, ...] = ("en",)
+    published: str = ""
 
     @property
     def commercial_use(self) -> bool | None:
         """True if the license allows commercial use; None if the license could not be confirmed.
 
         >>> [spec.name for spec in list_models() if spec.commercial_use][:2]
-        ['tiny-en', 'prithivida/Splade_PP_en_v1']
+        ['tiny-en', 'ibm-granite/granite-embedding-30m-sparse']
         """
         return None if self.license is None else "-nc" not in self.license.lower()
 
@@ -42,8 +50,8 @@ class ModelSpec(NamedTuple):
     def source(self) -> str:
         """The repositories of the weights.
 
-        >>> list_models()[0].source
-        'tiny-en/doc + tiny-en/query'
+        >>> list_models()[1].source
+        'naver/efficient-splade-V-large-doc + naver/efficient-splade-V-large-query'
         """
         return self.doc if self.query in (None, self.doc) else f"{self.doc} + {self.query}"
 
@@ -52,61 +60,100 @@ class ModelSpec(NamedTuple):
         """The command that makes a bundle of the model.
 
         >>> print(list_models()[0].export_command)
-        spladerunner export --doc tiny-en/doc --query tiny-en/query -o FOLDER
+        spladerunner export --doc ./tiny-en/doc --query ./tiny-en/query -o FOLDER
         """
         query = f" --query {self.query}" if self.query not in (None, self.doc) else ""
         inference_free = " --inference-free" if self.query is None else ""
-        return f"spladerunner export --doc {self.doc}{query}{inference_free} -o FOLDER"
+        allow_pickle = " --allow-pickle" if self.pickled else ""
+        return f"spladerunner export --doc {self.doc}{query}{inference_free}{allow_pickle} -o FOLDER"
+
+    @property
+    def command(self) -> str | None:
+        """The command to run before the model can be opened: by its name, or from FOLDER. None for the embedded pair.
+
+        >>> next(spec for spec in list_models() if spec.onnx).command
+        'spladerunner fetch prithivida/Splade_PP_en_v1'
+        """
+        if self.name == EMBEDDED:
+            return None
+        return f"spladerunner fetch {self.name}" if self.onnx else self.export_command
 
 
-_NAVER = "CC-BY-NC-SA-4.0"
+_APACHE, _NAVER = "Apache-2.0", "CC-BY-NC-SA-4.0"
 _OPENSEARCH = "opensearch-project/opensearch-neural-sparse-encoding"
+_MIRACL = ("ar", "bn", "en", "es", "fa", "fi", "fr", "hi", "id", "ja", "ko", "ru", "sw", "te", "zh")
 
 
-def _mrr(figure: float) -> str:
-    return f"MRR@10 {figure} (MS MARCO dev)"
+def _score(mrr: float | None = None, beir: float | None = None) -> str:
+    """Published figures: MRR@10 in percent on MS MARCO's dev queries, and the mean nDCG@10 over 13 sets of BEIR."""
+    figures = (mrr and f"MRR@10 {mrr} (MS MARCO dev)", beir and f"nDCG@10 {beir:.3f} (BEIR mean)")
+    return ", ".join(figure for figure in figures if figure)
 
 
-def _beir(figure: float) -> str:
-    return f"nDCG@10 {figure} (BEIR mean)"
-
-
-def _symmetric(
-    name: str, shape: str, parameters: float, license: str | None, score: str | None, onnx: str | None = None
-) -> ModelSpec:
-    return ModelSpec(name, name, name, shape, parameters, license, score, onnx)
+def _symmetric(name: str, shape: str, parameters: float, license: str | None, score: str | None) -> ModelSpec:
+    return ModelSpec(name, name, name, shape, parameters, license, score, published=_card(name))
 
 
 def _inference_free(name: str, shape: str, parameters: float, license: str | None, score: str | None) -> ModelSpec:
-    return ModelSpec(name, name, None, f"{shape}, queries without a model", parameters, license, score)
+    shape = f"{shape}, queries without a model"
+    return ModelSpec(name, name, None, shape, parameters, license, score, published=_card(name))
 
 
-def _pair(name: str, shape: str, parameters: float, license: str | None, score: str | None) -> ModelSpec:
-    return ModelSpec(name, f"{name}-doc", f"{name}-query", shape, parameters, license, score)
+def _pair(name: str, shape: str, parameters: float, score: str) -> ModelSpec:
+    doc, query = f"{name}-doc", f"{name}-query"
+    return ModelSpec(name, doc, query, shape, parameters, _NAVER, score, published=_card(doc))
+
+
+def _card(repository: str) -> str:
+    return f"https://huggingface.co/{repository}"
 
 
 _MODELS = (
     ModelSpec(
         EMBEDDED,
-        "tiny-en/doc",
-        "tiny-en/query",
+        "./tiny-en/doc",
+        "./tiny-en/query",
         "BERT pair, 3 and 1 layers, 192 wide",
         9.9,
-        "Apache-2.0",
-        "nDCG@10 0.609 (SciFact)",
+        _APACHE,
+        "nDCG@10 0.611 (SciFact)",
+        vocabulary=20_480,
+        published="https://spladerunner.github.io/spladerunner/models/",
     ),
-    _pair("naver/efficient-splade-V-large", "DistilBERT pair", 134, _NAVER, _mrr(38.8)),
-    _pair("naver/efficient-splade-VI-BT-large", "DistilBERT and BERT-tiny", 71, _NAVER, _mrr(38.0)),
-    _symmetric("naver/splade-v3-distilbert", "DistilBERT", 67, _NAVER, _mrr(38.7)),
-    _symmetric("naver/splade-cocondenser-ensembledistil", "BERT-base", 110, _NAVER, _mrr(38.3)),
-    _symmetric("naver/splade_v2_distil", "DistilBERT", 67, _NAVER, _mrr(36.8)),
-    _symmetric("prithivida/Splade_PP_en_v1", "BERT-base", 110, "Apache-2.0", None, onnx="Qdrant/Splade_PP_en_v1"),
-    _symmetric("rasyosef/splade-tiny", "BERT-tiny", 4.4, None, _mrr(30.9)),
-    _symmetric("rasyosef/splade-mini", "BERT-mini", 11.2, None, _mrr(34.1)),
-    _symmetric("rasyosef/splade-small", "BERT-small", 28.8, None, _mrr(35.4)),
-    _inference_free("naver/splade-v3-doc", "BERT-base", 110, _NAVER, None),
-    _inference_free(f"{_OPENSEARCH}-doc-v2-distill", "DistilBERT", 67, "Apache-2.0", _beir(0.504)),
-    _inference_free(f"{_OPENSEARCH}-doc-v3-distill", "DistilBERT", 67, "Apache-2.0", _beir(0.517)),
+    _pair("naver/efficient-splade-V-large", "DistilBERT pair", 134, _score(38.8)),
+    _pair("naver/efficient-splade-VI-BT-large", "DistilBERT and BERT-tiny", 71, _score(38.0)),
+    _symmetric("naver/splade-v3", "BERT-base", 110, _NAVER, _score(40.2, 0.517))._replace(pickled=True),
+    _symmetric("naver/splade-v3-distilbert", "DistilBERT", 67, _NAVER, _score(38.7, 0.500))._replace(pickled=True),
+    _inference_free("naver/splade-v3-doc", "BERT-base", 110, _NAVER, _score(37.8, 0.470))._replace(pickled=True),
+    _symmetric("naver/splade-cocondenser-ensembledistil", "BERT-base", 110, _NAVER, _score(38.3)),
+    _symmetric("naver/splade_v2_distil", "DistilBERT", 67, _NAVER, _score(36.8)),
+    _symmetric(
+        "ibm-granite/granite-embedding-30m-sparse", "RoBERTa, 6 layers", 30, _APACHE, _score(beir=0.508)
+    )._replace(vocabulary=50_265),
+    _symmetric("prithivida/Splade_PP_en_v1", "BERT-base", 110, _APACHE, _score(37.2, 0.487))._replace(
+        onnx="Qdrant/Splade_PP_en_v1"
+    ),
+    _symmetric("prithivida/Splade_PP_en_v2", "BERT-base", 110, _APACHE, _score(37.8, 0.494))._replace(pickled=True),
+    _symmetric("rasyosef/splade-tiny", "BERT-tiny", 4.4, None, _score(30.9, 0.406)),
+    _symmetric("rasyosef/splade-mini", "BERT-mini", 11.2, None, _score(34.1, 0.445)),
+    _symmetric("rasyosef/splade-small", "BERT-small", 28.8, None, _score(35.4)),
+    _symmetric(f"{_OPENSEARCH}-v1", "BERT-base", 133, _APACHE, _score(beir=0.524)),
+    _symmetric(f"{_OPENSEARCH}-v2-distill", "DistilBERT", 67, _APACHE, _score(beir=0.528)),
+    _inference_free(f"{_OPENSEARCH}-doc-v1", "BERT-base", 133, _APACHE, _score(beir=0.490)),
+    _inference_free(f"{_OPENSEARCH}-doc-v2-mini", "MiniLM, 6 layers", 23, _APACHE, _score(beir=0.497)),
+    _inference_free(f"{_OPENSEARCH}-doc-v2-distill", "DistilBERT", 67, _APACHE, _score(beir=0.504)),
+    _inference_free(f"{_OPENSEARCH}-doc-v3-distill", "DistilBERT", 67, _APACHE, _score(beir=0.517))._replace(
+        activation="log1p_log1p_relu"
+    ),
+    _inference_free(
+        f"{_OPENSEARCH}-multilingual-v1", "BERT-base, multilingual", 160, _APACHE, "nDCG@10 0.629 (MIRACL mean)"
+    )._replace(vocabulary=105_879, languages=_MIRACL),
+    _symmetric("telepix/PIXIE-Splade-Preview", "ModernBERT, 22 layers", 149, _APACHE, None)._replace(
+        vocabulary=50_000, languages=("ko",)
+    ),
+    _symmetric("yjoonjang/splade-ko-v1.0", "ModernBERT, 22 layers", 149, _APACHE, None)._replace(
+        vocabulary=50_000, languages=("ko",)
+    ),
 )
 
 
