@@ -29,6 +29,9 @@ def export_bundle(options: ExportOptions, *, progress: Progress | None = None) -
         ...     print(error)
         no-such-folder is neither a folder nor a repository on the Hub (OWNER/NAME[@REVISION]).
     """
-    with requires_extra("export", "The export"):
+    with requires_extra("onnx" if options.onnx else "export", "The export"):
         from spladerunner.export import pipeline
+
+        if not options.onnx:
+            from spladerunner.export import checkpoint  # noqa: F401  # imports the rest of the extra
     return pipeline.build_bundle(options, progress or logging.getLogger(__name__).info)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spladerunner.model.manifest import Role, RoleName, TokenWeightsRole
+from spladerunner.model.manifest import GraphRole, Role, RoleName, TokenWeightsRole
 from spladerunner.model.provenance import Agreement, ExportManifest, GraphAgreement
 
 _CARD = """\
@@ -32,7 +32,7 @@ expander.expand_query(["a question"])
 
 ## Agreement with the checkpoint
 
-Measured at export against the checkpoint's published formula in torch, float32, over {texts} varied texts.
+Measured at export against {reference}, over {texts} varied texts.
 
 | | {heads} |
 |---|{rules}|
@@ -40,6 +40,9 @@ Measured at export against the checkpoint's published formula in torch, float32,
 
 {warnings}Times are of one thread on the machine that made the bundle ({machine}).
 """
+
+_PUBLISHED = "as published"
+_REFERENCES = ("the checkpoint's published formula in torch, float32", "the published graph by onnxruntime, as it was")
 
 
 def card(manifest: ExportManifest) -> str:
@@ -55,12 +58,27 @@ def card(manifest: ExportManifest) -> str:
         weight_type=manifest.weight_type,
         command=manifest.made_by.command,
         roles="\n".join(_row(name, role) for name, role in manifest.roles.items()),
+        reference=_REFERENCES[manifest.made_by.converter == _PUBLISHED],
         texts=next(iter(measured.values())).texts,
         heads=" | ".join(measured),
         rules="|".join("---" for _ in measured),
         rows="\n".join(f"| {label} | {' | '.join(column.get(label, '') for column in columns)} |" for label in labels),
-        warnings="".join(f"**Warning:** {shortfall}.\n\n" for shortfall in manifest.verification.shortfalls),
+        warnings=_unmeasured(manifest)
+        + "".join(f"**Warning:** {shortfall}.\n\n" for shortfall in manifest.verification.shortfalls),
         machine=manifest.verification.machine,
+    )
+
+
+def _unmeasured(manifest: ExportManifest) -> str:
+    """Says of which graphs the agreement with float32 weights is unknown."""
+    names = [
+        name for name, role in manifest.roles.items() if isinstance(role, GraphRole) and role.quantization == _PUBLISHED
+    ]
+    if not names:
+        return ""
+    return (
+        f"The graph for {' and '.join(names)} was quantized before this export and is kept as it is. Its agreement "
+        "with the float32 model is not known.\n\n"
     )
 
 
@@ -80,7 +98,7 @@ def _figures(agreement: Agreement) -> dict[str, str]:
         }
     return {
         "weights a text, mean": f"{agreement.mean_weights:.0f}",
-        "token weights, largest difference": f"{agreement.largest_difference:.1e}",
+        "largest difference from the source": f"{agreement.largest_difference:.1e}",
         "time a text, this bundle": f"{agreement.ms:.2f} ms",
         "size, this bundle": f"{agreement.bytes:,} bytes",
     }
@@ -91,7 +109,9 @@ def _row(name: RoleName, role: Role) -> str:
         served_by = f"{role.token_weights}, a weight for each token"
     else:
         served_by = f"{role.graph}, {role.pooling} of {role.activation}"
-        if role.quantization:
+        if role.quantization == _PUBLISHED:
+            served_by += ", quantized as published"
+        elif role.quantization:
             served_by += f", int8 with {role.quantization}"
     checkpoint = "unknown"
     if role.checkpoint:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from spladerunner.errors import CheckpointError
+from spladerunner.export.convert import CONVERTER, PACKAGES, convert
+from spladerunner.export.language_model import check_vocabulary, position_count, read_json
+from spladerunner.export.passes.contract import Graph
 from spladerunner.export.silence import silenced
 from spladerunner.export.source import PICKLE, SAFETENSORS
+from spladerunner.export.tokenizer import save_tokenizer
 from spladerunner.model.sentence_transformers import MaskedLanguageModel
-
-ROUNDED_UP_TO = 128
-"""Checkpoints may round their vocabulary up to a multiple of this; more rows without a token are an error."""
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": torch.relu,
@@ -28,14 +28,17 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 class Checkpoint:
-    """A masked language model in Hugging Face's layout, with the pooling and activation of its logits.
+    """A LanguageModel in Hugging Face's layout.
 
-    max_length: tokens read of a text, the least that its layout, its tokenizer and its model allow.
-    positions: the most tokens that the model accepts, None if it sets no limit.
-    vocabulary_size: number of tokens; the model may have a few rows more.
+    max_length: the least that its layout, its tokenizer and its model allow.
 
     Raises CheckpointError if the folder does not hold a complete masked language model with its tokenizer.
     """
+
+    weight_type = "float32"
+    quantization: str | None = None
+    converter = CONVERTER
+    tools: tuple[str, ...] = (*PACKAGES, "transformers", "torch")
 
     @silenced()
     def __init__(self, model: MaskedLanguageModel, *, allow_pickle: bool = False) -> None:
@@ -49,7 +52,6 @@ class Checkpoint:
             )
         use_safetensors = _has_safetensors(folder, allow_pickle=allow_pickle)
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             self._tokenizer = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
                 folder, local_files_only=True, trust_remote_code=False
             )
@@ -78,16 +80,10 @@ class Checkpoint:
                 )
         if not self._tokenizer.is_fast:
             raise CheckpointError(f"{folder} has a tokenizer that cannot be written as tokenizer.json.", path=folder)
-        rows, tokens = self._model.config.vocab_size, len(self._tokenizer)
-        if not tokens <= rows < tokens + ROUNDED_UP_TO:
-            raise CheckpointError(
-                f"{folder} has a vocabulary of {rows} entries and a tokenizer of {tokens} tokens: they belong to "
-                "different models.",
-                path=folder,
-            )
+        self.vocabulary_size = tokens = len(self._tokenizer)
+        check_vocabulary(folder, tokens=tokens, rows=self._model.config.vocab_size)
         self._model.eval()
-        self.vocabulary_size = tokens
-        self.positions = _positions(config)
+        self.positions = position_count(read_json(folder / "config.json"))
         self.max_length = min(
             length
             for length in (model.max_length, self._tokenizer.model_max_length, self.positions)
@@ -96,7 +92,11 @@ class Checkpoint:
 
     def save_tokenizer(self, path: Path) -> None:
         """Writes tokenizer.json as transformers runs it, which may differ from the one in the folder."""
-        save_tokenizer(self._tokenizer, path)
+        save_tokenizer(self._tokenizer.backend_tokenizer, path)
+
+    def convert(self, folder: Path) -> Graph:
+        """Writes folder/model.onnx and the tokenizer's files, and returns the graph."""
+        return convert(self.folder, folder, self.vocabulary_size)
 
     def weights_of(self, texts: Iterable[str], max_length: int) -> Iterator[NDArray[np.float32]]:
         """Weights by the published formula in torch, float32, one text at a time: a (V,) array each.
@@ -119,13 +119,6 @@ class Checkpoint:
                 yield weights
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
-    """Writes a tokenizer of transformers as tokenizer.json."""
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.save(str(path))
-
-
 def _has_safetensors(folder: Path, *, allow_pickle: bool) -> bool:
     """Returns False for a pickle that is allowed. Raises CheckpointError if no file of weights may be loaded."""
     if any(folder.glob("model*.safetensors")):
@@ -135,14 +128,3 @@ def _has_safetensors(folder: Path, *, allow_pickle: bool) -> bool:
         return False
     hint = f" It has {PICKLE}; if you trust that file: --allow-pickle." if pickled else ""
     raise CheckpointError(f"{folder} has no {SAFETENSORS}.{hint}", path=folder)
-
-
-def _positions(config: dict[str, int | str | None]) -> int | None:
-    """Number of tokens that the position embedding accepts."""
-    positions = config.get("max_position_embeddings")
-    if not isinstance(positions, int):
-        return None
-    if str(config.get("model_type")) in ("roberta", "xlm-roberta", "camembert"):
-        padding = config.get("pad_token_id")
-        return positions - 1 - (padding if isinstance(padding, int) else 1)  # positions start after the padding's
-    return positions

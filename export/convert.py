@@ -10,6 +10,12 @@ from spladerunner.errors import CheckpointError
 from spladerunner.export.passes.contract import Graph, UnmetError, logits
 from spladerunner.export.silence import silenced
 
+CONVERTER = "optimum"
+"""What converts, for the manifest."""
+
+PACKAGES = ("optimum-onnx",)
+"""The packages that it is part of."""
+
 
 def convert(checkpoint: Path, folder: Path, vocabulary_size: int) -> Graph:
     """Writes folder/model.onnx and the tokenizer's files, and returns the graph.

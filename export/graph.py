@@ -1,4 +1,4 @@
-"""From a checkpoint to its graph in a bundle: one conversion, then the passes of the target."""
+"""From a model to its graph in a bundle: one conversion, then the passes of the target."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from contextlib import nullcontext
 from itertools import takewhile
 from pathlib import Path
 
-from spladerunner.export.checkpoint import Checkpoint
-from spladerunner.export.convert import convert
+from spladerunner.export.language_model import LanguageModel
 from spladerunner.export.options import Target
 from spladerunner.export.passes import QUANTIZATIONS, Graph, Pass, passes
 from spladerunner.export.progress import Progress, stage
@@ -17,19 +16,19 @@ from spladerunner.model.manifest import RoleName
 
 
 class GraphBuilder:
-    """Builds graphs of one checkpoint, and keeps the intermediate ones in a folder, which must exist.
+    """Builds graphs of one model, and keeps the intermediate ones in a folder, which must exist.
 
     They are convert/model.onnx, then one for each pass but the last, as fuse-attention.onnx.
     role: for progress lines and errors.
     """
 
-    def __init__(self, checkpoint: Checkpoint, role: RoleName, folder: Path, progress: Progress) -> None:
+    def __init__(self, model: LanguageModel, role: RoleName, folder: Path, progress: Progress) -> None:
         self._role: RoleName = role
         self._folder = folder
         self._progress = progress
         self._done: list[tuple[Pass, Graph]] = []
         with stage(progress, "convert", role) as done:
-            self.converted = convert(checkpoint.folder, folder / "convert", checkpoint.vocabulary_size)
+            self.converted = model.convert(folder / "convert")
             done.size = self.converted.size
 
     def build(self, wanted: Sequence[Pass], output: Path) -> None:
@@ -47,7 +46,7 @@ class GraphBuilder:
                 self._done.append((each, graph))
 
 
-def build_graph(checkpoint: Checkpoint, output: Path, *, target: Target = "cpu", keep: Path | None = None) -> Path:
+def build_graph(model: LanguageModel, output: Path, *, target: Target = "cpu", keep: Path | None = None) -> Path:
     """Writes the graph of a bundle, with its external data beside it, without verification; returns output.
 
     keep: a folder for the intermediate graphs: convert/model.onnx beside the tokenizer's files, then one for each pass
@@ -57,17 +56,17 @@ def build_graph(checkpoint: Checkpoint, output: Path, *, target: Target = "cpu",
     """
     with nullcontext(keep) if keep else tempfile.TemporaryDirectory(dir=output.parent) as folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        builder = GraphBuilder(checkpoint, "doc", Path(folder), lambda _: None)
-        builder.build(passes_of(checkpoint, target), output)
+        builder = GraphBuilder(model, "doc", Path(folder), lambda _: None)
+        builder.build(passes_of(model, target), output)
     return output
 
 
-def passes_of(checkpoint: Checkpoint, target: Target, quantization: str = QUANTIZATIONS[0]) -> tuple[Pass, ...]:
+def passes_of(model: LanguageModel, target: Target, quantization: str = QUANTIZATIONS[0]) -> tuple[Pass, ...]:
     """Passes of a target, with the options that the checkpoint determines."""
     return passes(
         target,
-        positions=checkpoint.positions or checkpoint.max_length,
-        pooling=checkpoint.pooling,
-        activation=checkpoint.activation,
+        positions=model.positions or model.max_length,
+        pooling=model.pooling,
+        activation=model.activation,
         quantization=quantization,
     )

@@ -16,6 +16,7 @@ class ExportOptions:
 
     doc, query: a folder, or REPOSITORY[@REVISION] on the Hub. Without query, the document model's files say what
         serves queries.
+    onnx: doc and query are ONNX graphs with tokenizer.json, not checkpoints.
     output: the bundle's folder, which must not exist.
     target: "cpu" for int8 graphs, "cuda" for float16 graphs that return pooled weights.
     inference_free: gives each query token the weight 1, without a query model.
@@ -40,10 +41,11 @@ class ExportOptions:
     name: str | None = None
     license: str | None = None
     accept_drift: bool = False
+    onnx: bool = False
 
     def command(self) -> str:
         """The command line with these options, quoted for a shell."""
-        words = ["spladerunner", "export", "--doc", os.fspath(self.doc)]
+        words = ["spladerunner", "export", "--onnx" if self.onnx else "--doc", os.fspath(self.doc)]
         if self.query is not None:
             words += ["--query", os.fspath(self.query)]
         words += ["-o", os.fspath(self.output)]

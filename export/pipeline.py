@@ -1,4 +1,4 @@
-"""From checkpoints to a verified bundle."""
+"""From checkpoints or graphs to a verified bundle."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from pathlib import Path
 
 from spladerunner.errors import CheckpointError, VerificationError
 from spladerunner.export.card import card
-from spladerunner.export.checkpoint import Checkpoint
 from spladerunner.export.graph import GraphBuilder, passes_of
-from spladerunner.export.options import ExportOptions, Target
-from spladerunner.export.passes import QUANTIZATIONS, WEIGHT_TYPES
+from spladerunner.export.language_model import LanguageModel
+from spladerunner.export.options import ExportOptions
+from spladerunner.export.passes import QUANTIZATIONS, WEIGHT_TYPES, Graph
+from spladerunner.export.passes.external_data import ExternalData
 from spladerunner.export.progress import Progress, megabytes, stage
 from spladerunner.export.roles import Served, open_roles
 from spladerunner.export.scratch import scratch_folder
 from spladerunner.export.source import Source, last_two_parts
 from spladerunner.export.token_weights import TokenWeights
-from spladerunner.export.verify import GraphVerifier, measure_token_weights, shortfalls, verification_texts
+from spladerunner.export.verify import GraphVerifier, measure_copy, shortfalls, verification_texts
+from spladerunner.inference.encoder import Encoder, GraphEncoder, TokenWeightsEncoder
+from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import Tokenizer
 from spladerunner.model.bundle import TOKENIZER
 from spladerunner.model.manifest import (
@@ -34,14 +37,14 @@ from spladerunner.model.manifest import (
 )
 from spladerunner.model.provenance import (
     Agreement,
+    CopyAgreement,
     ExportManifest,
     GraphAgreement,
     MadeBy,
-    TokenWeightsAgreement,
     Verification,
 )
 
-_TOOLS = ("spladerunner", "onnxruntime", "onnx", "optimum-onnx", "transformers", "torch")
+_TOOLS = ("spladerunner", "onnxruntime", "onnx")
 
 
 def build_bundle(options: ExportOptions, progress: Progress) -> Path:
@@ -49,9 +52,11 @@ def build_bundle(options: ExportOptions, progress: Progress) -> Path:
     output = Path(options.output)
     if output.exists() or output.is_symlink():
         raise CheckpointError(f"{output} exists already. Remove it, or give another folder.", path=output)
-    sources: dict[RoleName, Source] = {"doc": Source.open(options.doc, allow_pickle=options.allow_pickle)}
+    sources: dict[RoleName, Source] = {
+        "doc": Source.open(options.doc, onnx=options.onnx, allow_pickle=options.allow_pickle)
+    }
     if options.query is not None:
-        sources["query"] = Source.open(options.query, allow_pickle=options.allow_pickle)
+        sources["query"] = Source.open(options.query, onnx=options.onnx, allow_pickle=options.allow_pickle)
     roles = open_roles(sources["doc"], sources.get("query"), options)
     with scratch_folder(output, progress) as scratch:
         bundle = scratch / "bundle"
@@ -94,16 +99,16 @@ class _Export:
 
         Raises VerificationError if a role falls short and the options do not accept that.
         """
-        vocabulary = self._tokenizer.vocabulary
+        vocabulary, document = self._tokenizer.vocabulary, self._document
         roles: dict[RoleName, Role] = {}
         agreements: dict[RoleName, Agreement] = {}
         for name, served in self._roles.items():
             if name == "query" and served is self._roles["doc"]:
                 roles["query"] = roles["doc"]
-            elif isinstance(served, Checkpoint):
-                roles[name], agreements[name] = self._export_graph(name, served)
-            else:
+            elif isinstance(served, TokenWeights):
                 roles[name], agreements[name] = self._export_token_weights(name, served)
+            else:
+                roles[name], agreements[name] = self._export_graph(name, served)
         found = tuple(f"{name}: {text}" for name, agreement in agreements.items() for text in shortfalls(agreement))
         if found and not self._options.accept_drift:
             raise VerificationError(
@@ -114,43 +119,69 @@ class _Export:
         return ExportManifest(
             name=self._options.name or Path(self._options.output).name,
             license=self._options.license or self._sources["doc"].license() or "unknown",
-            weight_type=WEIGHT_TYPES[self._options.target],
+            weight_type=document.weight_type if document.quantization else WEIGHT_TYPES[self._options.target],
             vocabulary=VocabularyRecord(len(vocabulary), vocabulary.sha256),
             roles=roles,
             files={},
             verification=Verification(f"{platform.machine()}, {os.cpu_count()} cores", agreements, found),
-            made_by=MadeBy(self._command(), {package: version(package) for package in _TOOLS}),
+            made_by=MadeBy(
+                self._command(),
+                {package: version(package) for package in (*_TOOLS, *document.tools)},
+                document.converter,
+            ),
         )
 
-    def _export_graph(self, name: RoleName, checkpoint: Checkpoint) -> tuple[GraphRole, GraphAgreement]:
-        """Keeps the graph of the first quantization that does not fall short, else of the best worst cosine."""
+    def _export_graph(self, name: RoleName, model: LanguageModel) -> tuple[GraphRole, Agreement]:
         graph = self._bundle / f"{name}.onnx"
         folder = self._scratch / name
         folder.mkdir()
-        builder = GraphBuilder(checkpoint, name, folder, self._progress)
-        verifier = GraphVerifier(checkpoint, builder.converted, self._tokenizer, self._texts)
+        builder = GraphBuilder(model, name, folder, self._progress)
+        if model.quantization:
+            quantization: str | None = model.quantization
+            agreement: Agreement = self._copy_graph(name, model, builder, graph)
+        else:
+            quantization, agreement = self._quantize_graph(name, model, builder, graph)
+        role = GraphRole(
+            graph=graph.name,
+            max_length=model.max_length,
+            pooling=model.pooling,
+            activation=model.activation,
+            positions=model.positions,
+            external_data=tuple(path.name for path in sorted(self._bundle.glob(f"{graph.name}.*"))),
+            quantization=quantization,
+            checkpoint=self._checkpoint_record(name),
+        )
+        return role, agreement
+
+    def _quantize_graph(
+        self, name: RoleName, model: LanguageModel, builder: GraphBuilder, graph: Path
+    ) -> tuple[str | None, GraphAgreement]:
+        """Keeps the graph of the first quantization that does not fall short, else of the best worst cosine."""
+        target = self._options.target
+        verifier = GraphVerifier(model, builder.converted, self._tokenizer, self._texts)
         measured: dict[str, GraphAgreement] = {}
-        for quantization in _quantizations(self._options.target):
+        for quantization in QUANTIZATIONS if target == "cpu" else QUANTIZATIONS[:1]:  # passes for CUDA have none
             if measured:
                 self._progress(f"  falls short; next: {quantization}")
-            builder.build(passes_of(checkpoint, self._options.target, quantization), graph)
+            builder.build(passes_of(model, target, quantization), graph)
             measured[quantization] = self._verify(name, verifier, graph)
             if not shortfalls(measured[quantization]):
                 break
         best = max(measured, key=lambda each: (not shortfalls(measured[each]), measured[each].worst_cosine))
         if best != quantization:
-            builder.build(passes_of(checkpoint, self._options.target, best), graph)
-        role = GraphRole(
-            graph=graph.name,
-            max_length=checkpoint.max_length,
-            pooling=checkpoint.pooling,
-            activation=checkpoint.activation,
-            positions=checkpoint.positions,
-            external_data=tuple(path.name for path in sorted(self._bundle.glob(f"{graph.name}.*"))),
-            quantization=best if self._options.target == "cpu" else None,
-            checkpoint=self._checkpoint_record(name),
-        )
-        return role, measured[best]
+            builder.build(passes_of(model, target, best), graph)
+        return best if target == "cpu" else None, measured[best]
+
+    def _copy_graph(self, name: RoleName, model: LanguageModel, builder: GraphBuilder, graph: Path) -> CopyAgreement:
+        """Keeps a graph that was quantized already as it is, with its weights in a file beside it."""
+        if self._options.target != "cpu":
+            raise CheckpointError(
+                f"{model.folder} has {model.quantization} weights; --for cuda needs a float32 graph.", path=model.folder
+            )
+        builder.build((ExternalData(),), graph)
+        self._progress(f"  {name}: {model.quantization}; there is no float32 graph to compare with")
+        encoder = GraphEncoder(Session(graph), self._tokenizer.vocabulary, model.pooling, model.activation)
+        return self._verify_copy(name, model, encoder, Graph(graph).size)
 
     def _verify(self, name: RoleName, verifier: GraphVerifier, graph: Path) -> GraphAgreement:
         with stage(self._progress, "verify", name) as done:
@@ -162,20 +193,27 @@ class _Export:
             )
         return found
 
-    def _export_token_weights(
-        self, name: RoleName, source: TokenWeights
-    ) -> tuple[TokenWeightsRole, TokenWeightsAgreement]:
+    def _export_token_weights(self, name: RoleName, source: TokenWeights) -> tuple[TokenWeightsRole, CopyAgreement]:
         saved = self._bundle / f"{name}.npy"
         source.save(saved, self._tokenizer.vocabulary)
-        document = self._roles["doc"]
-        assert isinstance(document, Checkpoint)
+        encoder = TokenWeightsEncoder(saved, self._tokenizer.vocabulary)
+        agreement = self._verify_copy(name, source, encoder, saved.stat().st_size)
+        return TokenWeightsRole(saved.name, self._document.max_length, self._checkpoint_record(name)), agreement
+
+    def _verify_copy(self, name: RoleName, source: Served, encoder: Encoder, size: int) -> CopyAgreement:
         with stage(self._progress, "verify", name) as done:
-            found = measure_token_weights(source, saved, self._tokenizer, self._texts, document.max_length)
+            found = measure_copy(source, encoder, self._tokenizer, self._texts, self._document.max_length, size)
             done.note = (
                 f"{found.texts} texts: largest difference {found.largest_difference:.1e}; "
                 f"{found.mean_weights:.0f} weights a text; {found.ms:.2f} ms a text"
             )
-        return TokenWeightsRole(saved.name, document.max_length, self._checkpoint_record(name)), found
+        return found
+
+    @property
+    def _document(self) -> LanguageModel:
+        served = self._roles["doc"]
+        assert not isinstance(served, TokenWeights)
+        return served
 
     def _save_tokenizer(self) -> Tokenizer:
         """Saves the tokenizer of the bundle. Raises CheckpointError if the vocabularies of the roles differ."""
@@ -206,8 +244,3 @@ class _Export:
         names = {name: str(source) for name, source in self._sources.items()}
         output = last_two_parts(self._options.output)
         return replace(self._options, doc=names["doc"], query=names.get("query"), output=output).command()
-
-
-def _quantizations(target: Target) -> tuple[str, ...]:
-    """Quantizations to try in this order; passes for CUDA have none."""
-    return QUANTIZATIONS if target == "cpu" else QUANTIZATIONS[:1]

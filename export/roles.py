@@ -1,21 +1,26 @@
-"""The checkpoint, or the token weights, that serve each role."""
+"""The checkpoint, the graph, or the token weights that serve each role."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import tokenizers
+
 from spladerunner.errors import CheckpointError
-from spladerunner.export.checkpoint import Checkpoint
+from spladerunner.export.language_model import LanguageModel
 from spladerunner.export.options import ExportOptions
 from spladerunner.export.source import IDF, Source
 from spladerunner.export.token_weights import TokenWeights
+from spladerunner.export.tokenizer import load_tokenizer, read_tokenizer
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.model.manifest import RoleName
 from spladerunner.model.sentence_transformers import MaskedLanguageModel, RoleSpec, StaticEmbedding, read_layout
 
-Served = Checkpoint | TokenWeights
+Served = LanguageModel | TokenWeights
 
 
 def open_roles(doc: Source, query: Source | None, options: ExportOptions) -> dict[RoleName, Served]:
-    """Opens the checkpoint or token weights of each role; one object serves both if the model is symmetric.
+    """Opens the checkpoint, graph or token weights of each role; one object serves both if the model is symmetric.
 
     The files decide; options.pooling and options.activation decide what the files leave open. Queries are served by
     `query` if given, else by the query model or static embedding that the files of `doc` name, else by weight 1 for
@@ -36,22 +41,22 @@ def open_roles(doc: Source, query: Source | None, options: ExportOptions) -> dic
             path=doc.folder,
             name=doc.name,
         )
-    checkpoint = _open(document, options, stated=layout is not None)
+    model = _open(document, options, stated=layout is not None)
     if query:
         query_layout = read_layout(query.folder)
         question = query_layout.query if query_layout else MaskedLanguageModel(query.folder)
-        return {"doc": checkpoint, "query": _open_query(question, options, stated=query_layout is not None)}
+        return {"doc": model, "query": _open_query(question, options, stated=query_layout is not None)}
     if layout is not None and layout.query != layout.doc:
         if options.inference_free and isinstance(layout.query, MaskedLanguageModel):
             raise CheckpointError(
                 f"{doc.name} has a query model: leave --inference-free out.", path=doc.folder, name=doc.name
             )
-        return {"doc": checkpoint, "query": _open_query(layout.query, options, stated=True)}
+        return {"doc": model, "query": _open_query(layout.query, options, stated=True)}
     if options.inference_free:
-        return {"doc": checkpoint, "query": TokenWeights.of_ones(document.folder)}
+        return {"doc": model, "query": TokenWeights.of_ones(document.folder, _tokenizer(document.folder, options))}
     if layout is None and idf.is_file():
-        return {"doc": checkpoint, "query": TokenWeights.of_idf(idf)}
-    return {"doc": checkpoint, "query": checkpoint}
+        return {"doc": model, "query": TokenWeights.of_idf(idf, _tokenizer(doc.folder, options))}
+    return {"doc": model, "query": model}
 
 
 def _check_options(query: Source | None, options: ExportOptions) -> None:
@@ -65,8 +70,8 @@ def _check_options(query: Source | None, options: ExportOptions) -> None:
             raise CheckpointError(f"{option} {given} is not known; choose from {', '.join(known)}.")
 
 
-def _open(model: MaskedLanguageModel, options: ExportOptions, *, stated: bool) -> Checkpoint:
-    """Opens a checkpoint. stated: its files state pooling and activation, which options must not contradict."""
+def _open(model: MaskedLanguageModel, options: ExportOptions, *, stated: bool) -> LanguageModel:
+    """Opens a model. stated: its files state pooling and activation, which options must not contradict."""
     for option, given, found in (
         ("pooling", options.pooling, model.pooling),
         ("activation", options.activation, model.activation),
@@ -77,10 +82,20 @@ def _open(model: MaskedLanguageModel, options: ExportOptions, *, stated: bool) -
                 path=model.folder,
             )
     model = model._replace(pooling=options.pooling or model.pooling, activation=options.activation or model.activation)
+    if options.onnx:
+        from spladerunner.export.onnx_model import OnnxModel
+
+        return OnnxModel(model)
+    from spladerunner.export.checkpoint import Checkpoint  # imports torch, which a graph does not need
+
     return Checkpoint(model, allow_pickle=options.allow_pickle)
 
 
 def _open_query(found: RoleSpec, options: ExportOptions, *, stated: bool) -> Served:
     if isinstance(found, StaticEmbedding):
-        return TokenWeights.of_static_embedding(found.folder)
+        return TokenWeights.of_static_embedding(found.folder, _tokenizer(found.folder, options))
     return _open(found, options, stated=stated)
+
+
+def _tokenizer(folder: Path, options: ExportOptions) -> tokenizers.Tokenizer:
+    return read_tokenizer(folder) if options.onnx else load_tokenizer(folder)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from transformers.utils import logging as transformers_logging
 
 
 @contextmanager
 def silenced() -> Iterator[None]:
     """Suppresses warnings, and log lines below an error, of any library; also usable as a decorator."""
-    verbosity = transformers_logging.get_verbosity()
     disabled = logging.root.manager.disable
-    transformers_logging.set_verbosity(logging.ERROR)
+    # A graph is exported without transformers, and what is not imported does not log.
+    transformers_logging = sys.modules.get("transformers.utils.logging")
+    verbosity = transformers_logging.get_verbosity() if transformers_logging else None
+    if transformers_logging:
+        transformers_logging.set_verbosity(logging.ERROR)
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -23,4 +25,5 @@ def silenced() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
-        transformers_logging.set_verbosity(verbosity)
+        if transformers_logging:
+            transformers_logging.set_verbosity(verbosity)

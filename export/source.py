@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from huggingface_hub import metadata_load
 
 from spladerunner.errors import CheckpointError
+from spladerunner.model.bundle import choose_graph
 from spladerunner.model.hub import download
 from spladerunner.model.sentence_transformers import MODULES, ROUTER
 
@@ -51,8 +53,10 @@ class Source:
     revision: str | None = None
 
     @classmethod
-    def open(cls, given: str | PathLike[str], *, allow_pickle: bool = False) -> Source:
+    def open(cls, given: str | PathLike[str], *, onnx: bool = False, allow_pickle: bool = False) -> Source:
         """Opens a folder, or REPOSITORY[@REVISION] on the Hub, of which it downloads only the files of an export.
+
+        onnx: its weights are an ONNX graph.
 
         Raises CheckpointError if given is neither, or its weights are only pickled and allow_pickle is false;
         UnknownModelError or DownloadError if the repository cannot be downloaded.
@@ -65,7 +69,12 @@ class Source:
             raise CheckpointError(
                 f"{given} is neither a folder nor a repository on the Hub (OWNER/NAME[@REVISION]).", name=str(given)
             )
-        folder, commit, names = download(repository, revision or None, [*_DESCRIPTIONS, *_SAFETENSORS])
+        weights = () if onnx else _SAFETENSORS
+        folder, commit, names = download(repository, revision or None, [*_DESCRIPTIONS, *weights])
+        if onnx:
+            graph = graph_among(names, repository)
+            folder, _, _ = download(repository, commit, [graph, f"{graph}_data", f"{graph}.data", f"*/{SAFETENSORS}"])
+            return cls(repository, folder, commit)
         if not any(name.endswith(".safetensors") for name in names) and PICKLE in names:
             if not allow_pickle:
                 raise CheckpointError(
@@ -89,6 +98,30 @@ class Source:
             return None
         found = front.get("license") if front else None
         return found if isinstance(found, str) else None
+
+
+def find_graph(folder: Path) -> Path:
+    """The ONNX graph in a folder. Raises CheckpointError as graph_among does."""
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.onnx"))]
+    return folder / graph_among(names, str(folder))
+
+
+def graph_among(names: Sequence[str], origin: str) -> str:
+    """The graph among the files of a model: as choose_graph, or the only one. Raises CheckpointError if none is.
+
+    Examples:
+        >>> graph_among(["vocab.txt", "splade-v3.onnx"], "castorini/splade-v3-onnx")
+        'splade-v3.onnx'
+    """
+    graphs = [name for name in names if name.endswith(".onnx")]
+    found = choose_graph(graphs) or (graphs[0] if len(graphs) == 1 else None)
+    if found is None:
+        raise CheckpointError(
+            f"{origin} has {f'the graphs {graphs}' if graphs else 'no graph'}; model.onnx, onnx/model*.onnx or a "
+            "single .onnx file is needed. For a checkpoint: --doc instead of --onnx.",
+            name=origin,
+        )
+    return found
 
 
 def last_two_parts(folder: str | PathLike[str]) -> str:

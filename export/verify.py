@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spladerunner.export.checkpoint import Checkpoint
+from spladerunner.export.language_model import LanguageModel
 from spladerunner.export.passes import Graph
 from spladerunner.export.token_weights import TokenWeights
-from spladerunner.inference.encoder import GraphEncoder, TokenWeightsEncoder
+from spladerunner.inference.encoder import Encoder, GraphEncoder
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
-from spladerunner.model.provenance import Agreement, GraphAgreement, TokenWeightsAgreement
+from spladerunner.model.provenance import Agreement, CopyAgreement, GraphAgreement
 from spladerunner.vector import SparseVector
 
 WORST_COSINE = 0.99
@@ -28,13 +28,13 @@ MEAN_TOP20 = 0.90
 """The least share of the checkpoint's 20 heaviest tokens that the vectors keep, averaged over the texts."""
 
 FP32_DIFFERENCE = 1e-4
-"""The largest difference of any weight between the float32 graph and the checkpoint."""
+"""The largest difference of any weight between the float32 graph and the model."""
 
 TOP = 20
 
 
 class Reference(NamedTuple):
-    """Reference of every graph of a checkpoint.
+    """Reference of every graph of a model.
 
     weights: by the published formula, a (V,) array for each text. The other figures are of the float32 graph.
     """
@@ -52,8 +52,8 @@ class GraphVerifier:
     converted: the float32 graph. tokenizer: of the bundle.
     """
 
-    def __init__(self, checkpoint: Checkpoint, converted: Graph, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
-        self._checkpoint = checkpoint
+    def __init__(self, model: LanguageModel, converted: Graph, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+        self._model = model
         self._converted = converted
         self._tokenizer = tokenizer
         self._texts = texts
@@ -62,7 +62,7 @@ class GraphVerifier:
     def reference(self) -> Reference:
         """The weights by the published formula, and the float32 graph's agreement with them."""
         vectors, fp32_ms = self._encode(self._converted.path)
-        weights = list(self._checkpoint.weights_of(self._texts, self._checkpoint.max_length))
+        weights = list(self._model.weights_of(self._texts, self._model.max_length))
         return Reference(weights, _largest_difference(vectors, weights), fp32_ms, self._converted.size)
 
     def measure(self, graph: Path) -> GraphAgreement:
@@ -91,23 +91,27 @@ class GraphVerifier:
         )
 
     def _encode(self, graph: Path) -> tuple[list[SparseVector], float]:
-        pooling, activation = self._checkpoint.pooling, self._checkpoint.activation
+        pooling, activation = self._model.pooling, self._model.activation
         encoder = GraphEncoder(Session(graph), self._tokenizer.vocabulary, pooling, activation)
-        return _timed(encoder, self._tokenizer, self._texts, self._checkpoint.max_length)
+        return _timed(encoder, self._tokenizer, self._texts, self._model.max_length)
 
 
-def measure_token_weights(
-    source: TokenWeights, saved: Path, tokenizer: Tokenizer, texts: Sequence[str], max_length: int
-) -> TokenWeightsAgreement:
-    """Measures the agreement of the saved token weights with their source."""
-    encoder = TokenWeightsEncoder(saved, tokenizer.vocabulary)
+def measure_copy(
+    source: LanguageModel | TokenWeights,
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    max_length: int,
+    size: int,
+) -> CopyAgreement:
+    """Measures the agreement of what was copied into the bundle with its source. size: its bytes."""
     vectors, ms = _timed(encoder, tokenizer, texts, max_length)
-    return TokenWeightsAgreement(
+    return CopyAgreement(
         texts=len(texts),
         largest_difference=_largest_difference(vectors, list(source.weights_of(texts, max_length))),
         mean_weights=_mean_weights(vectors),
         ms=ms,
-        bytes=saved.stat().st_size,
+        bytes=size,
     )
 
 
@@ -115,14 +119,14 @@ def shortfalls(agreement: Agreement) -> list[str]:
     """Every limit that an agreement misses, with the measured and the allowed figure.
 
     Examples:
-        >>> shortfalls(TokenWeightsAgreement(texts=3, largest_difference=0.5, mean_weights=7.0, ms=0.1, bytes=1024))
-        ["the token weights' largest difference 0.5 is above 1e-04"]
+        >>> shortfalls(CopyAgreement(texts=3, largest_difference=0.5, mean_weights=7.0, ms=0.1, bytes=1024))
+        ['the largest difference from the source 0.5 is above 1e-04']
     """
-    if isinstance(agreement, TokenWeightsAgreement):
+    if isinstance(agreement, CopyAgreement):
         difference = agreement.largest_difference
         if difference <= FP32_DIFFERENCE:
             return []
-        return [f"the token weights' largest difference {difference:.2g} is above {FP32_DIFFERENCE:.0e}"]
+        return [f"the largest difference from the source {difference:.2g} is above {FP32_DIFFERENCE:.0e}"]
     found = []
     # Each is written so that NaN falls short.
     if not agreement.fp32_largest_difference <= FP32_DIFFERENCE:

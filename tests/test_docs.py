@@ -32,7 +32,7 @@ BLOCKS_NOT_RUN = {
         "needs the Hub",
         "needs a server",
     ],
-    "docs/guide/export.md": ["needs the Hub"],
+    "docs/guide/export.md": ["needs the Hub", "needs the Hub"],
     "docs/guide/serve.md": ["builds an image"],
     "docs/index.md": ["installs packages", "installs packages"],
     "docs/models.md": ["needs the Hub"],

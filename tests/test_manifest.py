@@ -28,7 +28,7 @@ from spladerunner.model.manifest import (
     TokenWeightsRole,
     VocabularyRecord,
 )
-from spladerunner.model.provenance import ExportManifest, GraphAgreement, MadeBy, TokenWeightsAgreement, Verification
+from spladerunner.model.provenance import CopyAgreement, ExportManifest, GraphAgreement, MadeBy, Verification
 from spladerunner.models import embedded_folder
 from tests.small_model import write_bundle
 
@@ -49,7 +49,7 @@ checkpoints = st.none() | st.builds(CheckpointRecord, st.text(), st.none() | st.
 of_type = {"int": st.integers(), "float": numbers, "str": st.text()}
 agreements = st.builds(
     GraphAgreement, **{field.name: of_type[getattr(field.type, "__name__", "")] for field in fields(GraphAgreement)}
-) | st.builds(TokenWeightsAgreement, st.integers(), numbers, numbers, numbers, st.integers())
+) | st.builds(CopyAgreement, st.integers(), numbers, numbers, numbers, st.integers())
 verifications = st.builds(
     Verification,
     st.text(),

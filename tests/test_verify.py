@@ -17,9 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 from spladerunner.export.checkpoint import Checkpoint
 from spladerunner.export.passes import Graph
 from spladerunner.export.token_weights import TokenWeights
-from spladerunner.export.verify import GraphVerifier, cosine, measure_token_weights, shortfalls
+from spladerunner.export.verify import GraphVerifier, cosine, measure_copy, shortfalls
+from spladerunner.inference.encoder import TokenWeightsEncoder
 from spladerunner.inference.tokenizer import Tokenizer
-from spladerunner.model.provenance import GraphAgreement, TokenWeightsAgreement
+from spladerunner.model.provenance import CopyAgreement, GraphAgreement
 from tests.small_model import TOKENS, tokenizer
 
 Weights = dict[str, float]
@@ -130,10 +131,11 @@ def test_the_figures_of_token_weights(tmp_path: Path, small: Tokenizer) -> None:
     np.save(tmp_path / "query.npy", saved)
     published = {"cat": {"cat": 2.25}, "dog river": {"dog": 1.0, "river": 4.75}, "river": {"river": 3.5}, "": {}}
     source = cast(TokenWeights, Published(published))
-    found = measure_token_weights(source, tmp_path / "query.npy", small, list(published), max_length=16)
+    encoder = TokenWeightsEncoder(tmp_path / "query.npy", small.vocabulary)
+    found = measure_copy(source, encoder, small, list(published), max_length=16, size=212)
     assert found.texts == 4 and found.largest_difference == 0.75  # too small, and neither first nor last
     assert found.mean_weights == (1 + 2 + 1 + 0) / 4
-    assert found.bytes == (tmp_path / "query.npy").stat().st_size
+    assert found.bytes == 212
 
 
 GOOD = GraphAgreement(
@@ -175,10 +177,10 @@ def test_all_shortfalls_are_named() -> None:
 
 
 def test_token_weights_may_differ_by_a_rounding_only() -> None:
-    measured = TokenWeightsAgreement(texts=3, largest_difference=1e-4, mean_weights=2.0, ms=0.1, bytes=9)
+    measured = CopyAgreement(texts=3, largest_difference=1e-4, mean_weights=2.0, ms=0.1, bytes=9)
     assert shortfalls(measured) == []
     (found,) = shortfalls(replace(measured, largest_difference=1.1e-4))
-    assert found == "the token weights' largest difference 0.00011 is above 1e-04"
+    assert found == "the largest difference from the source 0.00011 is above 1e-04"
     assert len(shortfalls(replace(measured, largest_difference=math.nan))) == 1
 
 

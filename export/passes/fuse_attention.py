@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from spladerunner.export.passes.contract import Graph, Pass, UnmetError, check_float32, logits, operators
+from spladerunner.export.passes.unused import remove_unused
 
 _LENGTHS = (2, 3, 17, 60, 512)
 """Tokens in the texts that both graphs are compared on, as far as the model accepts that many.
@@ -98,7 +99,7 @@ def _fuse(graph: onnx.GraphProto) -> bool:
         at = list(graph.node).index(joined)
         graph.node.remove(joined)
         graph.node.insert(at, attention)
-    _remove_unused(graph)
+    remove_unused(graph)
     return bool(fusions) and all(given.name != "attention_mask" for given in graph.input)
 
 
@@ -113,31 +114,6 @@ def _heads(made: dict[str, onnx.NodeProto], constants: dict[str, NDArray[np.gene
     """Number of heads: the third number of the shape that the query is reshaped to."""
     parts = _made(made, query.input[1], "Concat").input
     return int(constants[parts[2]].item())
-
-
-def _remove_unused(graph: onnx.GraphProto) -> None:
-    """Removes nodes, constants and inputs that no output depends on, and sorts the nodes by their use."""
-    made = {output: node for node in graph.node for output in node.output}
-    needed: list[onnx.NodeProto] = []
-    seen: set[str] = set()
-    pending = [(output.name, False) for output in graph.output]
-    while pending:
-        value, ready = pending.pop()
-        node = made.get(value)
-        if ready and node is not None:
-            needed.append(node)
-        elif value not in seen:
-            seen.add(value)
-            if node is not None:
-                seen.update(node.output)
-                pending.append((value, True))
-                pending += [(given, False) for given in node.input]
-    for group in (graph.initializer, graph.input):
-        kept = [each for each in group if each.name in seen]
-        del group[:]
-        group.extend(kept)
-    del graph.value_info[:], graph.node[:]
-    graph.node.extend(needed)
 
 
 def _difference(before: Path, after: Path, vocabulary_size: int, positions: int) -> float:

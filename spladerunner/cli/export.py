@@ -19,12 +19,14 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command to the command line."""
     parser = commands.add_parser(
         "export",
-        help="export a checkpoint to a bundle",
-        description="Exports a checkpoint, or a pair of them, to a bundle, and compares its vectors with the "
-        "checkpoint's.",
+        help="export a checkpoint or an ONNX graph to a bundle",
+        description="Exports a checkpoint or an ONNX graph, or a pair of them, to a bundle, and compares its "
+        "vectors with the original's.",
     )
     source = "FOLDER|REPOSITORY[@REVISION]"
-    parser.add_argument("--doc", required=True, metavar=source, help="the document model, a folder or on the Hub")
+    document = parser.add_mutually_exclusive_group(required=True)
+    document.add_argument("--doc", metavar=source, help="the checkpoint of the document model, a folder or on the Hub")
+    document.add_argument("--onnx", metavar=source, help="its ONNX graph instead, which needs no torch")
     parser.add_argument("--query", metavar=source, help="the query model (default: by the document model's files)")
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="the bundle; must not exist")
     parser.add_argument(
@@ -55,4 +57,5 @@ def _run(options: argparse.Namespace) -> None:
 
     exit_on_signals()
     given = {field.name: getattr(options, field.name) for field in fields(ExportOptions)}
+    given |= {"doc": options.onnx or options.doc, "onnx": options.onnx is not None}
     export_bundle(ExportOptions(**given), progress=partial(say, prefix=""))

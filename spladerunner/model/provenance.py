@@ -32,8 +32,11 @@ class GraphAgreement:
 
 
 @dataclass(frozen=True)
-class TokenWeightsAgreement:
-    """Agreement of token weights with their source, measured at export over `texts` texts."""
+class CopyAgreement:
+    """Agreement with its source of what an export copies, measured over `texts` texts.
+
+    That are token weights, and a graph that was quantized before the export.
+    """
 
     texts: int
     largest_difference: float
@@ -42,7 +45,7 @@ class TokenWeightsAgreement:
     bytes: int
 
 
-Agreement = GraphAgreement | TokenWeightsAgreement
+Agreement = GraphAgreement | CopyAgreement
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,15 @@ class Verification:
 
 @dataclass(frozen=True)
 class MadeBy:
-    """The command that made the bundle, and the versions of the packages that it used."""
+    """How a bundle was made.
+
+    command: that made it. versions: of the packages that it used. converter: "optimum" or "transformers.exporters",
+    which converted the checkpoints, or "as published" for graphs.
+    """
 
     command: str
     versions: Mapping[str, str]
+    converter: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,30 @@
+"""Removal of what no output of a graph depends on, after a pass has bypassed it."""
+
+from __future__ import annotations
+
+import onnx
+
+
+def remove_unused(graph: onnx.GraphProto) -> None:
+    """Removes nodes, constants and inputs that no output depends on, and sorts the nodes by their use."""
+    made = {output: node for node in graph.node for output in node.output}
+    needed: list[onnx.NodeProto] = []
+    seen: set[str] = set()
+    pending = [(output.name, False) for output in graph.output]
+    while pending:
+        value, ready = pending.pop()
+        node = made.get(value)
+        if ready and node is not None:
+            needed.append(node)
+        elif value not in seen:
+            seen.add(value)
+            if node is not None:
+                seen.update(node.output)
+                pending.append((value, True))
+                pending += [(given, False) for given in node.input]
+    for group in (graph.initializer, graph.input):
+        kept = [each for each in group if each.name in seen]
+        del group[:]
+        group.extend(kept)
+    del graph.value_info[:], graph.node[:]
+    graph.node.extend(needed)
