@@ -29,11 +29,13 @@ from tests.small_model import TOKENS, tokenizer
 WORDS = ["the", "cat", "sat", "river", "bank", "naïve", "données", "数据", "running", "mat"]
 
 
-def save_tokenizer(folder: Path, tokens: list[str] = TOKENS, *, made: Tokenizer | None = None, **names: str) -> None:
+def save_tokenizer(
+    folder: Path, tokens: list[str] = TOKENS, *, made: Tokenizer | None = None, max_length: int = 64, **names: str
+) -> None:
     special = {"unk": "[UNK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]", **names}
     PreTrainedTokenizerFast(
         tokenizer_object=made or tokenizer(tokens),
-        model_max_length=64,
+        model_max_length=max_length,
         **{f"{name}_token": token for name, token in special.items()},
     ).save_pretrained(folder)
 
@@ -229,19 +231,27 @@ def carry_into_roberta(source: Path, folder: Path) -> Path:
 
 
 def save_sentence_transformers(
-    folder: Path, doc: Path, query: Path | None = None, *, activation: str = "relu", pooling: str = "max"
+    folder: Path,
+    doc: Path,
+    query: Path | None = None,
+    *,
+    activation: str = "relu",
+    pooling: str = "max",
+    doc_length: int = 64,
+    query_length: int = 64,
 ) -> Path:
     """A sparse encoder as sentence-transformers saves it: symmetric, or a Router with another route for queries.
 
     query: a checkpoint, or doc itself for a static embedding whose weight is 1 + position / 1000.
+    doc_length, query_length: in the sentence_bert_config.json of each.
     """
     from sentence_transformers import SparseEncoder
     from sentence_transformers.models import Router
     from sentence_transformers.sparse_encoder.models import MLMTransformer, SparseStaticEmbedding, SpladePooling
 
-    def route(checkpoint: Path) -> list[torch.nn.Module]:
+    def route(checkpoint: Path, length: int = doc_length) -> list[torch.nn.Module]:
         return [
-            MLMTransformer(str(checkpoint), max_seq_length=64),
+            MLMTransformer(str(checkpoint), max_seq_length=length),
             SpladePooling(pooling_strategy=pooling, activation_function=activation),
         ]
 
@@ -252,7 +262,7 @@ def save_sentence_transformers(
         static = SparseStaticEmbedding(tokens, weight=1 + torch.arange(len(tokens)) / 1000)
         modules = [Router.for_query_document(query_modules=[static], document_modules=route(doc))]
     else:
-        modules = [Router.for_query_document(query_modules=route(query), document_modules=route(doc))]
+        modules = [Router.for_query_document(query_modules=route(query, query_length), document_modules=route(doc))]
     SparseEncoder(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)
     return folder
 

@@ -15,16 +15,18 @@ from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from spladerunner import CheckpointError, Expander
+from spladerunner import CheckpointError, Expander, VerificationError
 from spladerunner.export import ExportOptions, Target, export_bundle, pipeline
 from spladerunner.export.checkpoint import Checkpoint
 from spladerunner.export.graph import GraphBuilder, passes_of
 from spladerunner.export.passes import QUANTIZATIONS
 from spladerunner.export.passes.quantize import Quantize
+from spladerunner.export.token_weights import TokenWeights
 from spladerunner.export.verify import GraphVerifier, verification_texts
 from spladerunner.model.manifest import MANIFEST, ROLES, GraphRole, RoleName
 from spladerunner.model.provenance import ExportManifest, GraphAgreement
 from spladerunner.model.sentence_transformers import MaskedLanguageModel
+from spladerunner.vocabulary import Vocabulary
 from tests.checkpoints import (
     SMALL,
     WORDS,
@@ -123,9 +125,15 @@ def test_the_symmetric_layout_of_sentence_transformers(tmp_path: Path, pooling: 
 def test_a_router_with_two_models(tmp_path: Path) -> None:
     from sentence_transformers import SparseEncoder
 
-    doc, query = save_bert(tmp_path / "doc"), save_bert(tmp_path / "query", num_hidden_layers=2)
-    layout = save_sentence_transformers(tmp_path / "layout", doc, query)
+    """Its two lengths and two numbers of positions are four numbers, each less than some text."""
+    doc = save_bert(tmp_path / "doc", max_position_embeddings=40)
+    query = save_bert(tmp_path / "query", num_hidden_layers=2, max_position_embeddings=30)
+    layout = save_sentence_transformers(tmp_path / "layout", doc, query, doc_length=24, query_length=16)
     folder = export_bundle(ExportOptions(layout, tmp_path / "bundle"))
+    roles = ExportManifest.read(folder / MANIFEST).roles
+    for name, expected in (("doc", (24, 40)), ("query", (16, 30))):
+        role = roles[name]
+        assert isinstance(role, GraphRole) and (role.max_length, role.positions) == expected
     encoder, expander = SparseEncoder(str(layout), device="cpu"), Expander(folder)
     for role, encode in zip(ROLES, (encoder.encode_document, encoder.encode_query), strict=True):
         expected = encode(TEXTS, convert_to_sparse_tensor=False).numpy()
@@ -137,9 +145,11 @@ def test_a_router_with_a_static_embedding_needs_no_query_graph(tmp_path: Path) -
     from sentence_transformers import SparseEncoder
 
     doc = save_bert(tmp_path / "doc")
-    layout = save_sentence_transformers(tmp_path / "layout", doc, doc, activation="log1p_relu")
+    layout = save_sentence_transformers(tmp_path / "layout", doc, doc, activation="log1p_relu", doc_length=48)
     folder = export_bundle(ExportOptions(layout, tmp_path / "bundle"))
     assert not (folder / "query.onnx").exists()
+    roles = ExportManifest.read(folder / MANIFEST).roles
+    assert roles["doc"].max_length == roles["query"].max_length == 48
     encoder, expander = SparseEncoder(str(layout), device="cpu"), Expander(folder)
     expected = encoder.encode_query(TEXTS, convert_to_sparse_tensor=False).numpy()
     expected[:, :5] = 0
@@ -264,6 +274,60 @@ def test_the_best_quantization_is_kept_if_all_fall_short(tmp_path: Path, monkeyp
     builder.build(passes_of(opened, "cpu", QUANTIZATIONS[1]), tmp_path / "doc.onnx")
     for name in ("doc.onnx", "doc.onnx.data"):
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_a_quantization_that_does_not_fall_short_wins_over_a_better_cosine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first keeps too few of the heaviest tokens, though its worst cosine is better than the second's."""
+    measure = GraphVerifier.measure
+    measured = iter([{"worst_cosine": 0.999, "mean_shared_top20": 0.5}, {"worst_cosine": 0.991}])
+
+    def worsen(self: GraphVerifier, graph: Path) -> GraphAgreement:
+        return replace(measure(self, graph), **next(measured))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(GraphVerifier, "measure", worsen)
+    folder = export_bundle(ExportOptions(save_bert(tmp_path / "checkpoint"), tmp_path / "bundle"))
+    manifest, role, agreement = document(folder)
+    assert (role.quantization, agreement.worst_cosine) == (QUANTIZATIONS[1], 0.991)
+    assert manifest.verification is not None and manifest.verification.shortfalls == ()
+
+
+def test_a_table_that_is_saved_wrong_falls_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The query weights of one token are a thousandth too small on the disk."""
+    save = TokenWeights.save
+
+    def damage(self: TokenWeights, path: Path, vocabulary: Vocabulary) -> None:
+        save(self, path, vocabulary)
+        weights = np.load(path)
+        weights[TOKENS.index("cat")] -= 0.001
+        np.save(path, weights)
+
+    monkeypatch.setattr(TokenWeights, "save", damage)
+    options = ExportOptions(save_bert(tmp_path / "checkpoint"), tmp_path / "bundle", inference_free=True)
+    message = "query: the token weights' largest difference 0.001 is above 1e-04"
+    with pytest.raises(VerificationError, match=message) as raised:
+        export_bundle(options)
+    assert raised.value.shortfalls == (message,)
+
+
+def test_a_graph_that_is_made_wrong_falls_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder's bias is reversed, by every quantization."""
+    run = Quantize.run
+
+    def reverse_bias(self: Quantize, source: Path, target: Path) -> None:
+        run(self, source, target)
+        model = onnx.load(target)
+        for constant in model.graph.initializer:
+            if list(constant.dims) == [len(TOKENS)] and constant.data_type == onnx.TensorProto.FLOAT:
+                constant.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(constant)[::-1], constant.name))
+        onnx.save(model, target)
+
+    monkeypatch.setattr(Quantize, "run", reverse_bias)
+    with pytest.raises(VerificationError, match=r"doc: the worst cosine -?0\.\d+ is below 0\.99") as raised:
+        export_bundle(ExportOptions(save_bert(tmp_path / "checkpoint"), tmp_path / "bundle"))
+    assert not any("float32" in shortfall for shortfall in raised.value.shortfalls)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
 def test_pickled_weights_are_taken_only_when_allowed(tmp_path: Path) -> None:
