@@ -4,6 +4,7 @@
 # make docs     the site of the documentation, strict, and the notebooks of examples/
 # make engines  vectors in real search engines, in an environment with those
 # make browser  tests of the pages in a headless Chromium, in an environment of their own
+# make mutants  breaks the code in 300 small ways, and counts the breaks that no test notices; half an hour
 # make bench    every table of benchmarks/; an hour, with nothing else running
 # make models   the embedded bundle again, from its checkpoints
 # make quality  nDCG@10 of the embedded bundle, its checkpoints and BM25
@@ -19,12 +20,13 @@ BROWSER := .venv-browser
 # The export holds huggingface_hub below 1 in the environment of the tests; the runtime works with its successors too.
 HUBS := .venv-hub-1 .venv-hub-2
 ENGINES := .venv-engines
+MUTANTS := .venv-mutants
 SOURCES := pyproject.toml README.md $(shell find spladerunner export models -type f -not -name '*.pyc')
 
 SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.
 QUESTION := who built the nuclear bomb
 
-.PHONY: run check lint types quick test docs engines browser bench models quality picture clean
+.PHONY: run check lint types quick test docs engines browser mutants bench models quality picture clean
 
 run: $(RUN)/installed
 	@$(RUN)/bin/spladerunner expand --top 12 "$(SENTENCE)"
@@ -58,6 +60,9 @@ engines: $(ENGINES)/installed
 
 browser: $(BROWSER)/installed
 	$(BROWSER)/bin/python -m pytest tests/browser
+
+mutants: $(MUTANTS)/installed
+	$(MUTANTS)/bin/python -m tests.mutation
 
 bench: $(TEST)/installed
 	for command in throughput cold_start latency memory scaling size lab.levers lab.invariance lab.share; do \
@@ -117,5 +122,10 @@ $(ENGINES)/installed: pyproject.toml $(wildcard tests/engines/*.txt)
 	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/engines/requirements-alone.txt
 	@touch $@
 
+$(MUTANTS)/installed: pyproject.toml
+	$(PYTHON) -m venv $(MUTANTS)
+	$(MUTANTS)/bin/pip install --quiet --disable-pip-version-check --editable ".[test]" "cosmic-ray>=8.7" "pytest-cov>=7"
+	@touch $@
+
 clean:
-	rm -rf $(RUN) $(CHECK) $(TEST) $(DOCS) $(HUBS) $(ENGINES) $(BROWSER) .bench build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(RUN) $(CHECK) $(TEST) $(DOCS) $(HUBS) $(ENGINES) $(BROWSER) $(MUTANTS) .bench build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
