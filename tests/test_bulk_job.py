@@ -21,7 +21,10 @@ from spladerunner import Expander, InputError, OutputError
 from spladerunner.bulk import Shard, encode, job
 from spladerunner.bulk.resume import Output, files
 from spladerunner.formats import FORMATS
+from spladerunner.model.bundle import Bundle
 from spladerunner.readers import Fields, Input
+from tests.disk_steps import disk_steps
+from tests.small_model import SmallGraph, change_manifest, records, write_bundle
 from tests.test_cli import in_terminal, run
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "dog", "ran", "to", "river", "bank", "for", "money"]
@@ -137,8 +140,15 @@ def test_other_options_on_resume_are_errors(tmp_path: Path, bundle: Path, change
 def test_another_model_or_input_on_resume_is_an_error(tmp_path: Path, bundle: Path) -> None:
     expander, corpus = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000)
     start(expander, corpus, tmp_path / "out")
-    with pytest.raises(OutputError, match="another model"):
-        encode(Expander(bundle, 8), [Input(str(corpus))], tmp_path / "out")
+    others = {"another graph": bundle.parent / "other", "other lengths": bundle}
+    write_bundle(others["another graph"])
+    SmallGraph(seed=7).save(others["another graph"] / "doc.onnx")
+    change_manifest(others["another graph"], files=records(others["another graph"], *Bundle.open(bundle).files))
+    for name, folder in others.items():
+        other = Expander(folder, 8 if name == "other lengths" else None)
+        assert other.name == expander.name
+        with pytest.raises(OutputError, match="another model"):
+            encode(other, [Input(str(corpus))], tmp_path / "out")
     content = corpus.read_bytes()
     corpus.write_bytes(content.replace(b"cat", b"dog", 1))
     with pytest.raises(OutputError, match="inputs have changed"):
@@ -551,3 +561,54 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path, bundle: Path) -> None:
     message = process.communicate()[1]
     assert process.returncode == 130
     assert message == b"spladerunner: interrupted; the same command goes on from the last save\n"
+
+
+def test_each_save_is_on_the_disk_before_the_state_counts_it(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines, bad lines and the new state are synced before it gets its name, and the folder afterwards."""
+    corpus = write_corpus(tmp_path / "c.jsonl", 30, bad=True)
+    (tmp_path / "out").mkdir()
+    output = tmp_path / "out" / "v"
+    monkeypatch.setattr(job, "SAVE_SECONDS", 0.0)
+    steps = disk_steps(monkeypatch)
+    encode(Expander(bundle), [Input(str(corpus))], output, skip_bad=True)
+    saves = [at for at, step in enumerate(steps) if step[1] == "v.partial.json"]
+    assert len(saves) > 10
+    for at in saves:
+        names = [name for name, _ in steps[at - 3 : at + 2]]
+        assert names == ["v.partial", "v.bad.jsonl.partial", "v.partial.json.new", "v.partial.json.new", "out"]
+    (lines, bad), last = (steps[saves[-1] + offset][1] for offset in (-3, -2)), saves[-1] + 2
+    assert (lines, bad) == (output.stat().st_size, Path(f"{output}.bad.jsonl").stat().st_size)
+    assert [step if isinstance(step[1], str) else step[0] for step in steps[last:]] == [
+        ("v.bad.jsonl.partial", "v.bad.jsonl"),
+        ("v.partial", "v"),
+        "out",
+        ("v.partial.json", "v.done.json"),
+        "out",
+    ]
+
+
+def test_bad_lines_of_another_run_are_left_alone(tmp_path: Path, bundle: Path) -> None:
+    corpus, bad = write_corpus(tmp_path / "c.jsonl", 30, bad=True), tmp_path / "out.bad.jsonl"
+    bad.write_text("of another run\n")
+    for skip_bad in (False, True):
+        with pytest.raises(OutputError, match=r"out\.bad\.jsonl exists already, from another job\. Move or delete it"):
+            encode(Expander(bundle), [Input(str(corpus))], tmp_path / "out", skip_bad=skip_bad)
+    assert bad.read_text() == "of another run\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "c.jsonl", "out.bad.jsonl"]
+
+
+@pytest.mark.parametrize(("kind", "lines"), [("tsv", ["a\tthe cat", "", "b\tdog "]), ("txt", ["the cat", "", "dog "])])
+def test_windows_line_ends_change_nothing(tmp_path: Path, bundle: Path, kind: str, lines: list[str]) -> None:
+    expander, vectors = Expander(bundle), []
+    for end in ("\n", "\r\n"):
+        name = f"{kind}{len(end)}"
+        (tmp_path / f"{name}.{kind}").write_bytes(end.join([*lines, ""]).encode())
+        encode(expander, [Input(str(tmp_path / f"{name}.{kind}"))], tmp_path / name)
+        vectors.append((tmp_path / name).read_text())
+    assert vectors[0] == vectors[1]
+    found = [json.loads(line) for line in vectors[0].splitlines()]
+    texts = ["the cat", "dog"] if kind == "tsv" else ["the cat", "", "dog"]
+    assert [row["vector"] for row in found] == [pytest.approx(weights) for weights in expander.expand(texts)]
+    assert [row["id"] for row in found] == (["a", "b"] if kind == "tsv" else ["1", "2", "3"])

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -240,21 +241,29 @@ def refused_or_expand_error(hub: Hub, home: Path) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.usefixtures("with_bundle")
-def test_an_interrupted_download_is_not_taken_for_a_model(hub: Hub, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_commit", [False, True])
+@pytest.mark.parametrize("kind", ["bundle", "graph"])
+def test_an_interrupted_download_is_not_taken_for_a_model(
+    hub: Hub, tmp_path: Path, bundle: Path, kind: str, by_commit: bool
+) -> None:
     """Killed between two files: the next start asks the Hub for the rest."""
-    hub.delays["doc.onnx"] = 60
+    folder, slow = (bundle, "doc.onnx") if kind == "bundle" else (onnx_folder(tmp_path / "onnx"), "tokenizer.json")
+    repository = hub.add_folder(BUNDLE, folder)
+    revision = ["--revision", repository.commit] if by_commit else []
+    hub.delays[slow] = 60
     process = subprocess.Popen(
-        [sys.executable, "-m", "spladerunner", "fetch", BUNDLE],
+        [sys.executable, "-m", "spladerunner", "fetch", BUNDLE, *revision],
         env=environment(hub, tmp_path, HF_HUB_DOWNLOAD_TIMEOUT="90"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while not any(line.endswith("doc.onnx") and line.startswith("GET /cdn") for line, _ in hub.requests):
+    while not any(line.endswith(slow) and line.startswith("GET /cdn") for line, _ in hub.requests):
         assert process.poll() is None
+        time.sleep(0.01)
     process.kill()
     process.wait()
-    assert expanded(hub, tmp_path, BUNDLE)
+    model = f"{BUNDLE}@{repository.commit}" if by_commit else BUNDLE
+    assert expanded(hub, tmp_path, model) == Expander(folder).expand("the cat sat")[0]
 
 
 @pytest.mark.usefixtures("with_bundle")

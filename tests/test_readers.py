@@ -204,6 +204,18 @@ def test_each_line_of_plain_text_is_a_text(tmp_path: Path) -> None:
     assert list(read_records(tmp_path / "c.txt")) == [Record("1", "one"), Record("2", ""), Record("3", "two")]
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_lines_may_end_as_on_windows(tmp_path: Path, suffix: str) -> None:
+    """One carriage return belongs to the line end; any other is part of the text."""
+    compress: Callable[[bytes], bytes] = {".gz": gzip.compress, ".zst": zstandard.compress}.get(suffix, bytes)
+    text, table = tmp_path / f"c.txt{suffix}", tmp_path / f"c.tsv{suffix}"
+    text.write_bytes(compress(b"one\r\n\r\ntwo\r\r\nthr\ree\r"))
+    expected = [Record("1", "one"), Record("2", ""), Record("3", "two\r"), Record("4", "thr\ree")]
+    assert list(read_records(text)) == expected
+    table.write_bytes(compress(b"a\tone\r\n\r\nb\ttwo\t2\r\n"))
+    assert list(read_records(table)) == [Record("a", "one"), Record("b", "two\t2")]
+
+
 def test_the_kind_may_be_given(tmp_path: Path) -> None:
     (tmp_path / "c.tsv").write_text("1\tone\n")
     assert list(read_records(tmp_path / "c.tsv")) == [Record("1", "one")]
