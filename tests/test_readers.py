@@ -207,7 +207,8 @@ def test_each_line_of_plain_text_is_a_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
 def test_lines_may_end_as_on_windows(tmp_path: Path, suffix: str) -> None:
     """One carriage return belongs to the line end; any other is part of the text."""
-    compress: Callable[[bytes], bytes] = {".gz": gzip.compress, ".zst": zstandard.compress}.get(suffix, bytes)
+    compressions: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".zst": zstandard.compress}
+    compress = compressions.get(suffix, bytes)
     text, table = tmp_path / f"c.txt{suffix}", tmp_path / f"c.tsv{suffix}"
     text.write_bytes(compress(b"one\r\n\r\ntwo\r\r\nthr\ree\r"))
     expected = [Record("1", "one"), Record("2", ""), Record("3", "two\r"), Record("4", "thr\ree")]
