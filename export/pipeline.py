@@ -8,6 +8,8 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from spladerunner.errors import CheckpointError, VerificationError
 from spladerunner.export.card import card
 from spladerunner.export.graph import GraphBuilder, passes_of
@@ -196,7 +198,7 @@ class _Export:
     def _export_token_weights(self, name: RoleName, source: TokenWeights) -> tuple[TokenWeightsRole, CopyAgreement]:
         saved = self._bundle / f"{name}.npy"
         source.save(saved, self._tokenizer.vocabulary)
-        encoder = TokenWeightsEncoder(saved, self._tokenizer.vocabulary)
+        encoder = TokenWeightsEncoder(saved, np.load(saved), self._tokenizer.vocabulary)
         agreement = self._verify_copy(name, source, encoder, saved.stat().st_size)
         return TokenWeightsRole(saved.name, self._document.max_length, self._checkpoint_record(name)), agreement
 

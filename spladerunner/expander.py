@@ -16,14 +16,15 @@ from spladerunner.inference.admission import Admission
 from spladerunner.inference.cpu_count import available_cores
 from spladerunner.inference.encoder import Encoder, GraphEncoder, TokenWeightsEncoder
 from spladerunner.inference.fork import renew_in_child
+from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.inference.scheduler import run_in_order
 from spladerunner.inference.session import CPU, Session, check_providers
-from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
+from spladerunner.inference.tokenizer import Span, TokenizedText, Tokenizer
 from spladerunner.log import debug
-from spladerunner.model.bundle import TOKENIZER, Bundle
-from spladerunner.model.hub import fetch
+from spladerunner.model.bundle import Bundle
+from spladerunner.model.hub import find_folder
 from spladerunner.model.integrity import BackgroundCheck, digest_of_text
-from spladerunner.model.manifest import ROLES, GraphRole, RoleName, TokenWeightsRole, VocabularyRecord
+from spladerunner.model.manifest import QUERIES, ROLES, GraphRole, RoleName, TokenWeightsRole, VocabularyRecord
 from spladerunner.models import EMBEDDED
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
@@ -31,10 +32,14 @@ from spladerunner.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from spladerunner.explanation import Explanation
     from spladerunner.inference.event_loop import WorkerThreads
+    from spladerunner.model.bare_folder import Interpretation
 
 CHARACTERS_TOKENIZED = 1 << 17
 """Limit of the characters that are tokenized at the same time, of all calls; a longer text is tokenized alone. A
 character takes up to half a kilobyte."""
+
+MOST_TOKENS = 1 << 20
+"""Of a text: more than any model reads."""
 
 
 class Expander:
@@ -51,6 +56,9 @@ class Expander:
         memory: a running text takes its tokens × vocabulary size × 4 bytes. By default twice `threads` texts of full
         length.
     revision: branch, tag or commit of a repository on the Hub.
+    pooling, activation, query: how to run a graph without a bundle, where the files beside it do not say: "max" or
+        "sum"; "log1p_relu", "log1p_log1p_relu" or "relu"; and what serves queries, "model" for the same graph, "idf"
+        for the weights in idf.json, or "ones" for weight 1 for each token. What stays open is an error.
     batch_tokens: the former name of tokens_in_flight.
 
     The same text gives the same vector, bit for bit: alone or in any list, in any order, from any thread. Threads may
@@ -77,6 +85,9 @@ class Expander:
         providers: Sequence[str] | None = None,
         tokens_in_flight: int | None = None,
         revision: str | None = None,
+        pooling: str | None = None,
+        activation: str | None = None,
+        query: str | None = None,
         batch_tokens: int | None = None,
     ) -> None:
         if tokens_in_flight is not None and batch_tokens is not None:
@@ -88,10 +99,14 @@ class Expander:
             "providers": None if providers is None else tuple(providers),
             "tokens_in_flight": batch_tokens if tokens_in_flight is None else tokens_in_flight,
             "revision": revision,
+            "pooling": pooling,
+            "activation": activation,
+            "query": query,
         }
         self._providers = (CPU,) if providers is None else tuple(providers)
         check_providers(self._providers)
-        self._bundle = Bundle.open(fetch(model, revision=revision))
+        interpretation = _interpretation(pooling, activation, query)
+        self._bundle = Bundle.open(find_folder(model, revision=revision), interpretation)
         self._tokenizer = _read_tokenizer(self._bundle)
         self._max_length = self._lengths(max_length)
         self._threads = available_cores() if threads is None else _at_least(1, "threads", threads)
@@ -278,8 +293,18 @@ class Expander:
         ]
         shared.sort(key=lambda match: -match.product)
         with self._tokenizing.admit(len(document)):
-            spans, read = self._tokenizer.spans(document, self._max_length["doc"])
+            spans, read = self._spans(document)
         return Explanation(query, document, tuple(shared), query_weights, document_weights, spans, read)
+
+    def _spans(self, document: str) -> tuple[tuple[Span, ...], int]:
+        """As Tokenizer.spans, of a document after its prompt."""
+        prompted = _prompted(self._bundle.roles["doc"].prompt, document)
+        spans, read = self._tokenizer.spans(prompted, self._max_length["doc"])
+        before = len(prompted) - len(document)
+        if not before:
+            return spans, read
+        within = [span for span in spans if span.end > before]
+        return tuple(Span(max(at - before, 0), end - before, token) for at, end, token in within), max(read - before, 0)
 
     def own_tokens(self, text: str, *, role: RoleName = "doc") -> frozenset[str]:
         """The tokens of the text as the model reads it; all others in its vector are expansions.
@@ -300,7 +325,7 @@ class Expander:
 
     def _tokenize(self, text: str, role: RoleName) -> TokenizedText:
         with self._tokenizing.admit(len(text)):
-            return self._tokenizer.encode(text, self._max_length[role])
+            return self._tokenizer.encode(_prompted(self._bundle.roles[role].prompt, text), self._max_length[role])
 
     def _run(self, text: TokenizedText, role: RoleName) -> SparseVector:
         return self._encoder(role)(text)
@@ -314,18 +339,20 @@ class Expander:
 
     def _shared(self, name: RoleName) -> Encoder | None:
         """The other role's encoder, if one graph serves both; they may read different lengths."""
-        served_by = {each: replace(role, max_length=0) for each, role in self._bundle.roles.items()}
+        served_by = {each: replace(role, max_length=0, prompt=None) for each, role in self._bundle.roles.items()}
         return next((found for each, found in self._encoders.items() if served_by[each] == served_by[name]), None)
 
     def _open(self, name: RoleName) -> Encoder:
         role = self._bundle.roles[name]
         debug(__name__, "%s: opening %s for %s", self.name, role.files[0], name)
-        check = partial(self._bundle.check, *role.files)
         if isinstance(role, TokenWeightsRole):
-            check()
-            return TokenWeightsEncoder(self._bundle.path(role.token_weights), self.vocabulary)
-        with BackgroundCheck(check):
-            session = Session(self._bundle.path(role.graph), self._providers)
+            weights = self._bundle.read_token_weights(role, self._tokenizer.positions())
+            return TokenWeightsEncoder(self._bundle.path(role.token_weights), weights, self.vocabulary)
+        graph = self._bundle.read_graph(role)
+        with BackgroundCheck(partial(self._bundle.check, graph.files)):
+            content = None if graph.is_large and not self._bundle.files else bytes(graph.content)
+            session = Session(graph.path, self._providers, content=content, initializers=graph.initializers)
+        graph.release()
         return GraphEncoder(session, self.vocabulary, role.pooling, role.activation)
 
     def _lengths(self, max_length: int | Mapping[RoleName, int] | None) -> dict[RoleName, int]:
@@ -346,8 +373,7 @@ class Expander:
 
 def _read_tokenizer(bundle: Bundle) -> Tokenizer:
     """The bundle's tokenizer. Raises IntegrityError or ModelFilesError if it differs from the manifest."""
-    bundle.check(TOKENIZER)
-    tokenizer = Tokenizer(bundle.tokenizer)
+    tokenizer = Tokenizer(bundle.tokenizer, bundle.read_tokenizer())
     found = VocabularyRecord(len(tokenizer.vocabulary), tokenizer.vocabulary.sha256)
     expected = bundle.vocabulary
     if expected is not None and found != expected:
@@ -359,15 +385,36 @@ def _read_tokenizer(bundle: Bundle) -> Tokenizer:
             found=(found.size, found.sha256),
         )
     for name, role in bundle.roles.items():
-        if role.max_length <= tokenizer.special_tokens_added:
+        least = tokenizer.special_tokens_added + 1
+        positions = role.positions if isinstance(role, GraphRole) else None
+        most = MOST_TOKENS if positions is None else min(positions, MOST_TOKENS)
+        if not least <= role.max_length <= most:
             raise ModelFilesError(
-                f"{bundle.folder} reads {role.max_length} tokens of a {name} text, but special tokens alone need "
-                f"{tokenizer.special_tokens_added}. Fetch or export it again.",
+                f"{bundle.folder} reads {role.max_length} tokens of a {name} text; at least {least} are needed, one "
+                f"beside the special ones, and {most} are the most. Fetch or export it again.",
                 path=bundle.folder,
-                expected=tokenizer.special_tokens_added + 1,
+                expected=(least, most),
                 found=role.max_length,
             )
     return tokenizer
+
+
+def _interpretation(pooling: str | None, activation: str | None, query: str | None) -> Interpretation | None:
+    """The options for a folder without a manifest. Raises ValueError if one has an unknown value."""
+    if pooling is activation is query is None:
+        return None
+    from spladerunner.model.bare_folder import Interpretation  # a bundle starts without it
+
+    known = {"pooling": (pooling, POOLINGS), "activation": (activation, ACTIVATIONS), "query": (query, QUERIES)}
+    for option, (given, values) in known.items():
+        if given is not None and given not in values:
+            raise ValueError(f"{option}={given!r} is not known: it must be one of {', '.join(values)}")
+    return Interpretation(pooling, activation, query)
+
+
+def _prompted(prompt: str | None, text: str) -> str:
+    """The text after its prompt. Without a text there is nothing to weigh, whatever the prompt."""
+    return prompt + text if prompt and text and not text.isspace() else text
 
 
 def _check_role(role: str) -> None:

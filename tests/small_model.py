@@ -145,6 +145,25 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+SYMMETRIC: dict[str, Any] = {"pooling": "max", "activation": "log1p_relu", "query": "model"}
+"""Options of Expander for a folder that has a graph and does not say how to run it."""
+
+
+def write_bare_folder(folder: Path, graph: str = "model.onnx", **options: Any) -> Path:
+    """A folder without a manifest: a tokenizer, and a small graph saved with the options."""
+    (folder / graph).parent.mkdir(parents=True, exist_ok=True)
+    SmallGraph().save(folder / graph, **options)
+    tokenizer().save(str(folder / TOKENIZER))
+    return folder
+
+
+def move_weights(graph: Path) -> Path:
+    """Moves the weights of a graph into a file beside it, as exporters do with large ones; returns that file."""
+    data = graph.with_name(f"{graph.name}_data")
+    onnx.save(onnx.load(graph), graph, save_as_external_data=True, location=data.name, size_threshold=64)
+    return data
+
+
 def graph_role(graph: str, max_length: int, *, pooling: str = "max", activation: str = "log1p_relu") -> GraphRole:
     return GraphRole(graph, max_length, pooling, activation)
 

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 
 from spladerunner import Expander, IntegrityError, ModelFilesError
+from spladerunner.model.bare_folder import Interpretation
 from spladerunner.model.bundle import Bundle
 from spladerunner.model.manifest import TokenWeightsRole, VocabularyRecord
 from spladerunner.models import embedded_folder
 from tests.small_model import (
+    SYMMETRIC,
     TOKENS,
     SmallGraph,
     change_manifest,
     expected_weights,
     graph_role,
+    move_weights,
     records,
     tokenizer,
 )
@@ -101,7 +104,7 @@ def test_a_text_too_long_for_the_graph_is_an_error_that_says_so(
     SmallGraph(vocabulary_size=len(TOKENS)).save(tmp_path / "model.onnx", positions=8)
     tokenizer().save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ModelFilesError, match=r"failed on 12 tokens.*smaller max_length"):
-        Expander(tmp_path).expand("the cat " * 5)
+        Expander(tmp_path, **SYMMETRIC).expand("the cat " * 5)
     assert capfd.readouterr().err == ""
 
 
@@ -122,10 +125,9 @@ def test_a_folder_without_a_manifest_is_a_symmetric_model(tmp_path: Path, graph:
     small = SmallGraph()
     small.save(tmp_path / graph)
     tokenizer().save(str(tmp_path / "tokenizer.json"))
-    opened = Bundle.open(tmp_path)
-    assert opened.roles["doc"] == opened.roles["query"]
-    assert opened.roles["doc"].max_length == 512
-    expander = Expander(tmp_path)
+    opened = Bundle.open(tmp_path, Interpretation(**SYMMETRIC))
+    assert opened.roles["doc"] == opened.roles["query"] == graph_role(graph, 512)
+    expander = Expander(tmp_path, **SYMMETRIC)
     assert expander.expand("the cat") == expander.expand_query("the cat") != [{}]
 
 
@@ -134,17 +136,17 @@ def test_a_folder_without_a_manifest_is_cut_where_its_configuration_says(tmp_pat
     tokenizer().save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 300}))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 1e30}))
-    assert Bundle.open(tmp_path).roles["doc"].max_length == 300
+    assert Bundle.open(tmp_path, Interpretation(**SYMMETRIC)).roles["doc"].max_length == 300
     (tmp_path / "tokenizer_config.json").write_text("{")
     with pytest.raises(ModelFilesError, match=r"tokenizer_config\.json cannot be read"):
-        Bundle.open(tmp_path)
+        Bundle.open(tmp_path, Interpretation(**SYMMETRIC))
 
 
 def test_a_graph_of_another_vocabulary_is_found(tmp_path: Path) -> None:
     SmallGraph(vocabulary_size=20).save(tmp_path / "model.onnx")
     tokenizer().save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ModelFilesError, match=r"model\.onnx weighs 20 tokens, but its tokenizer has"):
-        Expander(tmp_path).expand("the cat")
+        Expander(tmp_path, **SYMMETRIC).expand("the cat")
 
 
 def bare_folder(folder: Path, seed: int = 0) -> Path:
@@ -154,21 +156,29 @@ def bare_folder(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def open_bare(folder: Path) -> Bundle:
+    """As a symmetric model, unless its files say otherwise."""
+    stated = (folder / "modules.json").exists()
+    return Bundle.open(folder, None if stated else Interpretation(**SYMMETRIC))
+
+
 def test_the_fingerprint_of_a_bare_folder_is_that_of_its_model(tmp_path: Path) -> None:
-    first, same = (Bundle.open(bare_folder(tmp_path / name)).fingerprint() for name in ("first", "same"))
+    first, same = (open_bare(bare_folder(tmp_path / name)).fingerprint() for name in ("first", "same"))
     (tmp_path / "same" / "notes.txt").write_text("not part of the model")
-    assert first == same == Bundle.open(tmp_path / "same").fingerprint()
+    assert first == same == open_bare(tmp_path / "same").fingerprint()
     found = {first}
 
     def change(folder: Path) -> None:
-        fingerprint = Bundle.open(folder).fingerprint()
+        fingerprint = open_bare(folder).fingerprint()
         assert fingerprint not in found
         found.add(fingerprint)
 
     change(bare_folder(tmp_path / "another graph", seed=1))
-    (tmp_path / "same" / "model.onnx_data").write_bytes(b"weights")
+    move_weights(tmp_path / "same" / "model.onnx")
     change(tmp_path / "same")
-    (tmp_path / "same" / "model.onnx_data").write_bytes(b"Weights")
+    weights = bytearray((tmp_path / "same" / "model.onnx_data").read_bytes())
+    weights[0] ^= 1
+    (tmp_path / "same" / "model.onnx_data").write_bytes(weights)
     change(tmp_path / "same")
     tokenizer(TOKENS[:40]).save(str(tmp_path / "same" / "tokenizer.json"))
     change(tmp_path / "same")
@@ -204,23 +214,22 @@ def test_a_bare_folder_is_cut_at_the_least_length_unless_sentence_transformers_f
     folder = bare_folder(tmp_path / "bare")
     (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 300}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 200}))
-    assert Bundle.open(folder).roles["doc"].max_length == 200
+    assert open_bare(folder).roles["doc"].max_length == 200
     write_layout(folder)
-    assert Bundle.open(folder).roles["doc"].max_length == 200
+    assert open_bare(folder).roles["doc"].max_length == 200
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 100}))
-    assert Bundle.open(folder).roles["doc"].max_length == Bundle.open(folder).roles["query"].max_length == 100
+    assert open_bare(folder).roles["doc"].max_length == open_bare(folder).roles["query"].max_length == 100
 
 
-@pytest.mark.parametrize("query", [["static"], ["model", "pooling"]])
-def test_a_bare_folder_with_two_models_is_refused(tmp_path: Path, query: list[str]) -> None:
+def test_a_bare_folder_with_two_models_is_refused(tmp_path: Path) -> None:
     """One graph cannot serve both."""
     folder = bare_folder(tmp_path / "bare")
-    types = {"static": "SparseStaticEmbedding", "doc": "MLMTransformer", "model": "MLMTransformer"}
+    types = {"doc": "MLMTransformer", "model": "MLMTransformer"}
     types |= {"doc_pooling": "SpladePooling", "pooling": "SpladePooling"}
     (folder / "modules.json").write_text(json.dumps([{"path": "", "type": "sentence_transformers.models.Router"}]))
     router = {
         "types": {name: PARTS + kind for name, kind in types.items()},
-        "structure": {"document": ["doc", "doc_pooling"], "query": query},
+        "structure": {"document": ["doc", "doc_pooling"], "query": ["model", "pooling"]},
     }
     (folder / "router_config.json").write_text(json.dumps(router))
     for name in ("doc_pooling", "pooling"):
@@ -238,12 +247,11 @@ def test_a_file_that_cannot_be_read_is_named(bundle: Path, name: str) -> None:
         Expander(bundle)
 
 
-def test_a_file_that_disappears_before_it_is_checked_is_named(bundle: Path) -> None:
+def test_a_file_that_disappears_before_it_is_opened_is_named(bundle: Path) -> None:
     opened = Bundle.open(bundle)
     (bundle / "doc.onnx").unlink()
-    opened.check("query.onnx", "not in the manifest")
     with pytest.raises(ModelFilesError, match=r"doc\.onnx, which manifest\.json names, cannot be read"):
-        opened.check("query.onnx", "doc.onnx")
+        opened.read("doc.onnx")
 
 
 def test_a_changed_byte_in_token_weights_is_found(bundle: Path) -> None:
@@ -269,4 +277,4 @@ def test_a_non_special_added_token_gets_its_weight(tmp_path: Path) -> None:
     ids = [*map(TOKENS.index, ["[CLS]", "the"]), len(TOKENS), TOKENS.index("[SEP]")]
     expected = expected_weights(graph.logits(ids), [*TOKENS, "covid-19"])
     assert "covid-19" in expected
-    assert Expander(tmp_path).expand("the covid-19")[0] == pytest.approx(expected, abs=1e-5)
+    assert Expander(tmp_path, **SYMMETRIC).expand("the covid-19")[0] == pytest.approx(expected, abs=1e-5)

@@ -15,7 +15,7 @@ from spladerunner import Expander, ModelFilesError, ProviderError, SparseVector,
 from spladerunner.expander import CHARACTERS_TOKENIZED
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
-from tests.small_model import TOKENS, SmallGraph, expected_weights, tokenizer, write_bundle
+from tests.small_model import SYMMETRIC, TOKENS, SmallGraph, expected_weights, tokenizer, write_bundle
 
 TEXTS = [
     "the cat sat on the mat",
@@ -50,7 +50,7 @@ def test_a_graph_that_pools_inside_gives_the_same(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         SmallGraph().save(tmp_path / name / "model.onnx", pools_inside=pools_inside)
         tokenizer().save(str(tmp_path / name / "tokenizer.json"))
-    logits, pooled = (Expander(tmp_path / name).expand("the cat sat")[0] for name in ("logits", "pooled"))
+    logits, pooled = (Expander(tmp_path / name, **SYMMETRIC).expand("the cat sat")[0] for name in ("logits", "pooled"))
     assert pooled == pytest.approx(logits, abs=1e-5)
 
 
@@ -238,7 +238,7 @@ def test_a_graph_that_gives_no_numbers_is_named(tmp_path: Path) -> None:
     SmallGraph().save(tmp_path / "model.onnx", factor=float("nan"))
     tokenizer().save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ModelFilesError, match=r"model\.onnx: .*NaN"):
-        Expander(tmp_path).expand("the cat")
+        Expander(tmp_path, **SYMMETRIC).expand("the cat")
 
 
 def test_texts_run_at_the_same_time(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

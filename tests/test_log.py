@@ -11,7 +11,7 @@ import pytest
 
 from spladerunner import Expander
 from spladerunner.inference import arena
-from tests.small_model import SmallGraph, tokenizer
+from tests.small_model import SYMMETRIC, SmallGraph, tokenizer
 
 
 def test_the_decisions_of_an_expander_are_logged(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -39,8 +39,8 @@ def test_the_graph_chosen_in_a_folder_without_a_manifest_is_logged(
     SmallGraph().save(tmp_path / "model.onnx")
     tokenizer().save(str(tmp_path / "tokenizer.json"))
     with caplog.at_level(logging.DEBUG, "spladerunner.model"):
-        Expander(tmp_path)
-    assert "has no manifest: model.onnx serves both roles" in caplog.text
+        Expander(tmp_path, **SYMMETRIC)
+    assert "has no manifest: model.onnx serves documents" in caplog.text
 
 
 @pytest.mark.parametrize("setup", ["", "import logging", "import logging; logging.basicConfig()"])

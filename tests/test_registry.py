@@ -67,6 +67,12 @@ ON_CARDS = {
         51.7,
         f"{HUB}opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill",
     ),
+    "opensearch-neural-sparse-encoding-doc-v3-gte": (
+        "Apache-2.0",
+        None,
+        54.6,
+        f"{HUB}opensearch-project/opensearch-neural-sparse-encoding-doc-v3-gte",
+    ),
     "opensearch-neural-sparse-encoding-multilingual-v1": (  # MIRACL
         "Apache-2.0",
         None,
@@ -102,7 +108,8 @@ def test_shapes_that_differ_from_bert_are_stated() -> None:
         "splade-ko-v1.0": 50_000,
     }
     assert [spec.name for spec in list_models() if spec.activation != "log1p_relu"] == [
-        "opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill"
+        "opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill",
+        "opensearch-project/opensearch-neural-sparse-encoding-doc-v3-gte",
     ]
     korean = [spec.name for spec in list_models() if "ko" in spec.languages]
     assert len(korean) == 3 and len(next(spec.languages for spec in list_models() if "bn" in spec.languages)) == 15

@@ -128,10 +128,9 @@ def test_a_long_text_is_cut_in_the_report(tmp_path: Path, small: Tokenizer) -> N
 def test_the_figures_of_token_weights(tmp_path: Path, small: Tokenizer) -> None:
     saved = np.zeros(len(TOKENS), dtype=np.float32)
     saved[[TOKENS.index(token) for token in ("cat", "dog", "river")]] = 2.0, 1.0, 4.0
-    np.save(tmp_path / "query.npy", saved)
     published = {"cat": {"cat": 2.25}, "dog river": {"dog": 1.0, "river": 4.75}, "river": {"river": 3.5}, "": {}}
     source = cast(TokenWeights, Published(published))
-    encoder = TokenWeightsEncoder(tmp_path / "query.npy", small.vocabulary)
+    encoder = TokenWeightsEncoder(tmp_path / "query.npy", saved, small.vocabulary)
     found = measure_copy(source, encoder, small, list(published), max_length=16, size=212)
     assert found.texts == 4 and found.largest_difference == 0.75  # too small, and neither first nor last
     assert found.mean_weights == (1 + 2 + 1 + 0) / 4

@@ -7,7 +7,9 @@ import math
 import sys
 
 from spladerunner.expander import Expander
+from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.model.hub import split_revision
+from spladerunner.model.manifest import QUERIES
 from spladerunner.models import EMBEDDED
 
 MODEL = "NAME[@REVISION]|FOLDER"
@@ -41,6 +43,12 @@ def add_model_options(parser: argparse.ArgumentParser, *, default_model: bool = 
         metavar="NAME",
         help="an execution provider of onnxruntime; repeat it, best first (default: CPUExecutionProvider)",
     )
+    graph = parser.add_argument_group("a model without a bundle", "What the files beside its graph do not say:")
+    graph.add_argument("--pooling", choices=POOLINGS, help="how the logits of a text's tokens become one")
+    graph.add_argument("--activation", choices=[*ACTIVATIONS], help="how a logit becomes a weight")
+    graph.add_argument(
+        "--queries", choices=QUERIES, help="what serves queries: the model, idf.json, or weight 1 for each token"
+    )
     parser.set_defaults(parser=parser)
 
 
@@ -59,7 +67,14 @@ def open_expander(options: argparse.Namespace, model: str | None = None) -> Expa
     name, revision = split_revision(model or options.model or EMBEDDED)
     try:
         return Expander(
-            name, options.max_length, threads=options.threads, providers=options.provider, revision=revision
+            name,
+            options.max_length,
+            threads=options.threads,
+            providers=options.provider,
+            revision=revision,
+            pooling=options.pooling,
+            activation=options.activation,
+            query=options.queries,
         )
     except ValueError as error:
         parser.error(str(error))

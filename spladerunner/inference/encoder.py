@@ -54,11 +54,21 @@ class GraphEncoder:
             return EMPTY
         output = self._session.run(text)
         try:
+            self._check_shape(output, text)
             return self._weigh(output, text)
         except ValueError as error:
             raise ModelFilesError(
                 f"{self._session.path}: {error}. Fetch or export the model again.", path=self._session.path
             ) from error
+
+    def _check_shape(self, output: NDArray[np.floating], text: TokenizedText) -> None:
+        """Raises ValueError if the axes of the output are not those of logits: batch, tokens, vocabulary."""
+        expected = (1,) if self._session.pools_inside else text.ids.shape
+        if output.shape[:-1] != expected or output.shape[-1] < len(self._vocabulary):
+            raise ValueError(
+                f"its output for {text.ids.shape[1]} tokens has the shape {output.shape}, not "
+                f"({', '.join(map(str, expected))}, {len(self._vocabulary)})"
+            )
 
     def _weigh(self, output: NDArray[np.floating], text: TokenizedText) -> SparseVector:
         activation = None
@@ -74,12 +84,28 @@ class GraphEncoder:
 class TokenWeightsEncoder:
     """Gives each token of a text its weight, once, without a model.
 
-    path: a NumPy file of (V,) float32. Raises ModelFilesError if it is not.
+    path: of the weights, for errors. weights: (V,) float32.
+    Raises ModelFilesError if there is not one for each token, or one is negative, infinite or not a number.
     """
 
-    def __init__(self, path: Path, vocabulary: Vocabulary) -> None:
-        self._weights = _read_weights(path, len(vocabulary))
-        self._weights[~vocabulary.carries_weight] = 0
+    def __init__(self, path: Path, weights: NDArray[np.float32], vocabulary: Vocabulary) -> None:
+        if weights.shape != (len(vocabulary),):
+            raise ModelFilesError(
+                f"{path} has weights of shape {weights.shape} for {len(vocabulary)} tokens. Fetch or export it again.",
+                path=path,
+                expected=(len(vocabulary),),
+                found=weights.shape,
+            )
+        wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+        if wrong.size:
+            raise ModelFilesError(
+                f"{path} gives the token {vocabulary.tokens[wrong[0]]!r} the weight {weights[wrong[0]]}; weights are "
+                "finite and not negative. Fetch or export it again.",
+                path=path,
+                expected="a finite number that is not negative",
+                found=float(weights[wrong[0]]),
+            )
+        self._weights = np.where(vocabulary.carries_weight, weights, np.float32(0))
 
     def __call__(self, text: TokenizedText) -> SparseVector:
         """The vector of the text."""
@@ -87,25 +113,6 @@ class TokenWeightsEncoder:
         weights = self._weights[tokens]
         positive = weights > 0
         return SparseVector(tokens[positive], weights[positive])
-
-
-def _read_weights(path: Path, size: int) -> NDArray[np.float32]:
-    try:
-        weights = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ModelFilesError(
-            f"{path} cannot be read as a NumPy array: {error}. Fetch or export it again.", path=path
-        ) from error
-    if weights.shape != (size,) or weights.dtype != np.float32:
-        raise ModelFilesError(
-            f"{path} is {weights.dtype} of shape {weights.shape}, not float32 of shape ({size},), a weight for each "
-            "token. Fetch or export it again.",
-            path=path,
-            expected=("float32", (size,)),
-            found=(str(weights.dtype), weights.shape),
-        )
-    checked: NDArray[np.float32] = weights
-    return checked
 
 
 EMPTY = SparseVector((), ())

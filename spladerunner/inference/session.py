@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,6 +38,8 @@ _INPUTS = {
     "segment_ids": "type_ids",
 }
 
+_FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+
 
 def check_providers(providers: Sequence[str]) -> None:
     """Raises ProviderError if none is named, or the installed onnxruntime lacks one of them."""
@@ -54,14 +57,25 @@ def check_providers(providers: Sequence[str]) -> None:
 class Session:
     """A graph that turns a TokenizedText into logits (1, L, V), or into weights (1, V) if it pools inside.
 
+    path: of the graph. content: of its file, and initializers: its tensors from other files, by name; without content,
+    onnxruntime opens path and the files that it names.
+
     Each run takes one thread. The same input gives the same output, bit for bit, from any thread.
     Raises ModelFilesError if the graph cannot be read or is not a masked language model, ProviderError if a provider
     that was asked for did not start.
     """
 
-    def __init__(self, path: str | PathLike[str], providers: Sequence[str] = (CPU,)) -> None:
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        providers: Sequence[str] = (CPU,),
+        *,
+        content: bytes | None = None,
+        initializers: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+    ) -> None:
         check_providers(providers)
         self.path = path
+        self._initializers = initializers  # onnxruntime reads them where they are, as long as the session exists
         self._on_cpu = list(providers) == [CPU]
         options = onnxruntime.SessionOptions()
         # Texts run at the same time, one thread each: faster than many threads on one text.
@@ -77,8 +91,14 @@ class Session:
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             with native_lock():
+                options.add_external_initializers(
+                    [*initializers], [*map(onnxruntime.OrtValue.ortvalue_from_numpy, initializers.values())]
+                )
                 self._session = onnxruntime.InferenceSession(
-                    str(path), options, providers=list(providers), disabled_optimizers=list(SLOWER_FUSIONS)
+                    str(path) if content is None else content,
+                    options,
+                    providers=list(providers),
+                    disabled_optimizers=list(SLOWER_FUSIONS),
                 )
         except Exception as error:  # onnxruntime's errors share no narrower type
             raise ModelFilesError(
@@ -86,6 +106,7 @@ class Session:
                 "Fetch or export the model again.",
                 path=path,
             ) from error
+        self._session._model_bytes = None  # onnxruntime has read them, and would keep them
         started = self._session.get_providers()
         if absent := [name for name in providers if name not in started]:
             raise ProviderError(
@@ -102,8 +123,16 @@ class Session:
                 expected=sorted(_INPUTS),
                 found=self._inputs,
             )
-        output = self._session.get_outputs()[0]
+        outputs = self._session.get_outputs()
+        output = next((each for each in outputs if each.name == "logits"), outputs[0])
         self._output = output.name
+        if output.type not in _FLOATS:
+            raise ModelFilesError(
+                f"{path} has the output {output.name} of type {output.type}; logits are one of {', '.join(_FLOATS)}.",
+                path=path,
+                expected=_FLOATS,
+                found=output.type,
+            )
         if len(output.shape) not in (2, 3):
             raise ModelFilesError(
                 f"{path} has the output {output.name} of shape {output.shape}, not logits (B, L, V) or weights (B, V).",
@@ -125,7 +154,9 @@ class Session:
         )
 
     def __del__(self) -> None:
-        destroy([self.__dict__.pop("_session", None)])  # destroying a session takes the arena's lock
+        destroy(
+            [self.__dict__.pop("_session", None), self.__dict__.pop("_initializers", None)]
+        )  # destroying a session takes the arena's lock
 
     def run(self, text: TokenizedText) -> NDArray[np.floating]:
         """Logits (1, L, V), or weights (1, V) if pools_inside. Raises ModelFilesError if the graph fails."""

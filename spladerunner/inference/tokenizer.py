@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,9 @@ CHARACTERS_PER_TOKEN = 8
 
 LEAST_TOKENS = 256
 """Tokens that the first attempt provides for, at least: reading less would not be faster."""
+
+_GAPS = 1000
+"""Positions without a token that a vocabulary may have beside as many as it has tokens."""
 
 
 class TokenizedText(NamedTuple):
@@ -54,25 +58,29 @@ class Span(NamedTuple):
 class Tokenizer:
     """A tokenizer.json, read once and shared by threads.
 
-    path: of the file. Raises ModelFilesError if it is missing or not valid.
+    path: of the file. content: of the file, if it was read before.
+    Raises ModelFilesError if it is missing or not valid.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
-        try:
-            with native_lock():
-                self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises the bare Exception type
-            raise ModelFilesError(
-                f"{path} cannot be read as a tokenizer: {error}. Fetch or export the model again.", path=path
-            ) from error
+    def __init__(self, path: str | PathLike[str], content: bytes | None = None) -> None:
+        self._path = path
+        with self._explained("cannot be read as a tokenizer"), native_lock():
+            self._tokenizer = (
+                tokenizers.Tokenizer.from_file(str(path))
+                if content is None
+                else tokenizers.Tokenizer.from_buffer(content)
+            )
         if getattr(self._tokenizer.model, "dropout", None):  # for training: it would give other tokens at each call
             self._tokenizer.model.dropout = None
         # The tokenizer is shared by roles of different lengths, so the length is a parameter of each call.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        positions = self.positions()
+        highest = max(positions.values(), default=-1)
+        self._check_tokens(positions, highest)
         added = self._tokenizer.get_added_tokens_decoder()
         self.vocabulary = Vocabulary(
-            _tokens(self._tokenizer),
+            _tokens(positions, highest),
             [position for position, token in added.items() if token.special],
             byte_level=b'"ByteLevel"' in _state(self._tokenizer.decoder),
         )
@@ -93,10 +101,11 @@ class Tokenizer:
         long text only a prefix is read, if the tokenizer allows it (see inference/prefix.py).
         """
         wanted = max_length - self.special_tokens_added
-        encoding, _ = self._encode_beginning(text, wanted)
-        encoding.truncate(wanted)
-        content_tokens = len(encoding)
-        encoding = self._tokenizer.post_process(encoding)
+        with self._explained("failed on a text"):
+            encoding, _ = self._encode_beginning(text, wanted)
+            encoding.truncate(wanted)
+            content_tokens = len(encoding)
+            encoding = self._tokenizer.post_process(encoding)
         return TokenizedText(
             ids=np.array([encoding.ids], dtype=np.int64),
             mask=np.array([encoding.attention_mask], dtype=np.int64),
@@ -110,7 +119,8 @@ class Tokenizer:
         All characters of the text are read, unless it is cut.
         """
         wanted = max_length - self.special_tokens_added
-        encoding, beginning = self._encode_beginning(text, wanted)
+        with self._explained("failed on a text"):
+            encoding, beginning = self._encode_beginning(text, wanted)
         cut = len(encoding) > wanted
         encoding.truncate(wanted)
         joined = _without_surrogates(beginning)
@@ -122,6 +132,37 @@ class Tokenizer:
         )
         read_all = not cut and len(beginning) == len(text)
         return spans, len(text) if read_all else max((span.end for span in spans), default=0)
+
+    def positions(self) -> dict[str, int]:
+        """The position of each token, by the tokenizer's own spelling."""
+        found: dict[str, int] = self._tokenizer.get_vocab()  # half the time of a call for each token
+        return found
+
+    def _check_tokens(self, positions: Mapping[str, int], highest: int) -> None:
+        """Raises ModelFilesError if a token is missing that a text may need, or a position is far beyond the others."""
+        if not positions or highest > 2 * len(positions) + _GAPS:
+            raise self._invalid(f"has {len(positions)} tokens at positions up to {highest}")
+        unknown = getattr(self._tokenizer.model, "unk_token", None)
+        if unknown is not None and unknown not in positions:
+            raise self._invalid(f"names the unknown token {unknown!r}, which it does not have")
+        with self._explained("cannot encode an empty text"), native_lock():
+            special = self._tokenizer.encode("").ids
+        if special and max(special) > highest:
+            raise self._invalid(f"adds the special token {max(special)}, beyond its last position, {highest}")
+
+    def _invalid(self, what: str) -> ModelFilesError:
+        return ModelFilesError(f"{self._path} {what}. Fetch or export the model again.", path=self._path)
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        """Turns what tokenizers raises, the bare Exception type or a panic of Rust, into ModelFilesError."""
+        try:
+            yield
+        except BaseException as error:
+            # A panic cannot be imported, and is no Exception: such as that of a regular expression that takes forever.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            raise self._invalid(f"{what}: {error}") from error
 
     def _encode_beginning(self, text: str, wanted: int) -> tuple[tokenizers.Encoding, str]:
         """An encoding without special tokens, whose first `wanted` tokens are those of the complete text.
@@ -137,11 +178,10 @@ class Tokenizer:
         return encoding, beginning
 
 
-def _tokens(tokenizer: tokenizers.Tokenizer) -> list[str]:
+def _tokens(positions: Mapping[str, int], highest: int) -> list[str]:
     """The token at each position, "" at a gap."""
-    position_of = tokenizer.get_vocab()  # one call takes half the time of one for each token
-    tokens = [""] * (max(position_of.values(), default=-1) + 1)
-    for token, position in position_of.items():
+    tokens = [""] * (highest + 1)
+    for token, position in positions.items():
         tokens[position] = token
     return tokens
 

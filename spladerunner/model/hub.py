@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from spladerunner.errors import DownloadError, ModelFilesError, SpladeRunnerError, UnknownModelError
+from spladerunner.errors import DownloadError, IntegrityError, ModelFilesError, SpladeRunnerError, UnknownModelError
 from spladerunner.log import debug
-from spladerunner.model.bundle import TOKENIZER, choose_graph
-from spladerunner.model.manifest import MANIFEST, Manifest
+from spladerunner.model.bundle import GRAPHS, TOKENIZER, choose_graph
+from spladerunner.model.integrity import digest_by_length
+from spladerunner.model.manifest import MANIFEST, FileRecord, Manifest
 from spladerunner.models import EMBEDDED, embedded_folder
 
 _REPOSITORY = r"(?!\.)[\w.-]+/(?!\.)[\w.-]+"
@@ -26,22 +27,49 @@ _TRIES = 3
 def fetch(model: str | PathLike[str], *, revision: str | None = None, update: bool = False) -> Path:
     """Returns the folder of a model; downloads it first if it is on the Hub and not cached.
 
-    model: as for Expander. revision: branch, tag or commit on the Hub, the default branch by default.
-    update: ask the Hub if the revision has moved, and download changed files.
+    All files of a model from the Hub are compared with their digests.
 
-    Raises UnknownModelError if no folder or model has the name, with close matches, or with the command that makes the
-    model; DownloadError if the Hub has the model and it cannot be downloaded; ModelFilesError if the repository has no
-    graph.
+    model: as for Expander. revision: branch, tag or commit on the Hub, the default branch by default.
+    update: ask the Hub if the revision has moved, and download changed and damaged files.
+
+    Raises IntegrityError if a file is damaged; UnknownModelError if no folder or model has the name, with close
+    matches, or with the command that makes the model; DownloadError if the Hub has the model and it cannot be
+    downloaded; ModelFilesError if the repository has no graph.
 
     >>> fetch("tiny-en").name
     'tiny-en'
     """
+    folder, repository = _look_up(model)
+    if folder:
+        return folder
+    assert repository
+    cached = None if update else _cached(repository, revision)
+    if cached is None:
+        return _download_model(repository, revision)
+    check_files(cached, repository)
+    return cached
+
+
+def find_folder(model: str | PathLike[str], *, revision: str | None = None) -> Path:
+    """As fetch, but does not read the files of a cached model: an Expander compares each when it opens it."""
+    folder, repository = _look_up(model)
+    if folder:
+        return folder
+    assert repository
+    cached = _cached(repository, revision)
+    if cached:
+        debug(__name__, "%s: cached in %s", repository, cached)
+    return cached or _download_model(repository, revision)
+
+
+def _look_up(model: str | PathLike[str]) -> tuple[Path | None, str | None]:
+    """The folder of a model that is on this machine, or its repository on the Hub."""
     name = str(model)
     if name == EMBEDDED:
-        return embedded_folder()
+        return embedded_folder(), None
     try:
         if Path(model).is_dir():
-            return Path(model)
+            return Path(model), None
     except (OSError, ValueError) as error:  # a name too long, a folder that cannot be read
         raise UnknownModelError(f"{name[:200]!r} cannot be looked up as a folder: {error}.", name=name) from error
     from spladerunner.model.registry import find_model  # a folder starts without it
@@ -61,10 +89,7 @@ def fetch(model: str | PathLike[str], *, revision: str | None = None, update: bo
             name=name,
             matches=matches,
         )
-    cached = None if update else _cached(repository, revision)
-    if cached:
-        debug(__name__, "%s: cached in %s", repository, cached)
-    return cached or _download_model(repository, revision)
+    return None, repository
 
 
 def split_revision(text: str) -> tuple[str, str | None]:
@@ -97,46 +122,151 @@ def download(repository: str, revision: str | None, wanted: Sequence[str]) -> tu
 
 
 def _download_model(repository: str, revision: str | None) -> Path:
-    from spladerunner.model.sentence_transformers import MODULES, POOLING_FILES  # a cached model starts without it
+    """Downloads a model at the commit of a revision, and checks its files; once more if the revision moves meanwhile.
 
-    names, commit = _list_files(repository, revision)
-    if MANIFEST in names:
-        last, others = MANIFEST, _files_of_manifest(repository, commit)
-    else:
-        graph = choose_graph(names)
-        if graph is None or TOKENIZER not in names:
-            raise ModelFilesError(
-                f"{repository} on the Hub has no graph to run: neither {MANIFEST}, nor {TOKENIZER} with model.onnx "
-                f"or onnx/model*.onnx. Make a bundle of it: spladerunner export --doc {repository} -o FOLDER",
-                found=names,
-            )
-        configurations = (
-            *(TOKENIZER, "tokenizer_config.json", "config.json"),
-            *(MODULES, "sentence_bert_config.json", POOLING_FILES),
+    What marks the model as complete comes last: the manifest, or the record that there is none.
+    """
+    for _ in range(_TRIES):
+        names, commit = _list_files(repository, revision)
+        if MANIFEST in names:
+            last, others = MANIFEST, _files_of_manifest(repository, commit)
+        else:
+            last, others = TOKENIZER, _files_of_bare_folder(repository, commit, names)
+        debug(__name__, "%s: downloading %s and %s of commit %s", repository, others, last, commit)
+        _snapshot(repository, commit, others)
+        folder = _snapshot(repository, commit, [last])
+        _repair(folder, repository, commit)
+        if last != MANIFEST:
+            _remember_missing(repository, commit, set(names))
+        if _remember(repository, revision, last) == folder / last:
+            return folder
+    raise DownloadError(
+        f"{repository} changed on the Hub during each of {_TRIES} downloads. Give a commit as the revision, or try "
+        "again.",
+        name=repository,
+        revision=revision,
+    )
+
+
+def _files_of_bare_folder(repository: str, commit: str, names: list[str]) -> list[str]:
+    """The files of a repository without a manifest that are needed; downloads its graph, which names some of them."""
+    from spladerunner.model.graph import external_files  # a cached model starts without it
+    from spladerunner.model.sentence_transformers import POOLING_FILES, STATIC_FILES
+
+    graph = choose_graph(names)
+    if graph is None or TOKENIZER not in names:
+        raise ModelFilesError(
+            f"{repository} on the Hub has no graph to run: neither {MANIFEST}, nor {TOKENIZER} with model.onnx "
+            f"or onnx/model*.onnx. Make a bundle of it: spladerunner export --doc {repository} -o FOLDER",
+            found=names,
         )
-        last, others = graph, _matching(names, [*configurations, f"{graph}_data", f"{graph}.data"])
-    debug(__name__, "%s: downloading %s and %s of commit %s", repository, others, last, commit)
-    # The file that marks a folder as a model comes last: if it is cached, all others are.
-    _snapshot(repository, commit, others)
-    folder = _snapshot(repository, commit, [last])
-    if _remember(repository, revision, last) != folder / last:
-        return _download_model(repository, revision)  # the revision has moved in the meantime
-    return folder
+    folder = _snapshot(repository, commit, [graph])
+    beside = [(PurePosixPath(graph).parent / name).as_posix() for name in external_files(folder / graph)]
+    wanted = [name for name in names if fnmatch(name, POOLING_FILES) or fnmatch(name, STATIC_FILES)]
+    return [graph, *beside, *wanted, *(name for name in _deciding() if name in names)]
+
+
+def _deciding() -> tuple[str, ...]:
+    """The files that, present or not, decide how a folder without a manifest is run."""
+    from spladerunner.model.sentence_transformers import LENGTH, MODULES, PROMPTS, ROUTER
+    from spladerunner.model.token_weights import IDF
+
+    return (MODULES, ROUTER, PROMPTS, LENGTH, IDF, "config.json", "tokenizer_config.json", *GRAPHS)
 
 
 def _cached(repository: str, revision: str | None) -> Path | None:
-    """The folder of a model that is completely cached, or None."""
+    """The folder of a model that is completely cached, or None.
+
+    Other programs put files into the same cache. A folder without a manifest is complete if of each file that decides
+    how it is run, the cache has the file, or has the record that the repository lacks it; the manifest's comes last.
+    """
     from huggingface_hub import try_to_load_from_cache
 
-    manifest = try_to_load_from_cache(repository, MANIFEST, revision=revision)
-    if isinstance(manifest, str):
-        return Path(manifest).parent
-    tokenizer = try_to_load_from_cache(repository, TOKENIZER, revision=revision)
-    if not isinstance(tokenizer, str):
+    def find(name: str) -> Path | bool:
+        """The cached file; False if the repository lacks it, True if that is not known."""
+        found = try_to_load_from_cache(repository, name, revision=revision)
+        return Path(found) if isinstance(found, str) else found is None
+
+    manifest = find(MANIFEST)
+    if isinstance(manifest, Path):
+        return manifest.parent if _is_complete(manifest) else None
+    tokenizer = find(TOKENIZER)
+    if manifest or not isinstance(tokenizer, Path) or any(find(name) is True for name in _deciding()):
         return None
-    folder = Path(tokenizer).parent
-    found = choose_graph([path.relative_to(folder).as_posix() for path in folder.rglob("*.onnx")])
-    return folder if found else None
+    return tokenizer.parent
+
+
+def _is_complete(manifest: Path) -> bool:
+    """True if the folder of a manifest has its files; one that cannot be read is left to the error of its opening."""
+    try:
+        names = Manifest.read(manifest).files
+    except ModelFilesError:
+        return True
+    return all((manifest.parent / name).exists() for name in names)
+
+
+def check_files(folder: Path, repository: str) -> None:
+    """Compares all files of a cached model with their digests. Raises IntegrityError with the command that repairs."""
+    damaged = _damaged(folder)
+    if damaged:
+        raise IntegrityError(
+            f"{' and '.join(str(folder / name) for name in damaged)} of {repository} are damaged. Download again: "
+            f"spladerunner fetch {repository} --update",
+            path=folder / damaged[0],
+        )
+
+
+def _damaged(folder: Path) -> list[str]:
+    """The files of a cached folder that differ from the digest in the manifest, or in the name of their blob.
+
+    huggingface_hub names a blob after what the Hub gives for it: its SHA-256, or git's SHA-1 of it. On systems without
+    links there are no blobs, and only a manifest has digests.
+    """
+    manifest = folder / MANIFEST
+    records = Manifest.read(manifest).files if manifest.exists() else {}
+    damaged = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        blob = path.resolve()
+        if name in records:
+            intact = FileRecord.of(path) == records[name]
+        else:
+            intact = blob.parent.name != "blobs" or digest_by_length(blob, len(blob.name)) in (None, blob.name)
+        if not intact:
+            damaged.append(name)
+    return damaged
+
+
+def _repair(folder: Path, repository: str, commit: str) -> None:
+    """Downloads damaged files again. Raises IntegrityError if they differ on the Hub too."""
+    from huggingface_hub import hf_hub_download
+
+    for name in _damaged(folder):
+        debug(__name__, "%s: downloading %s again, which is damaged", repository, name)
+        with _explained(repository, commit):
+            hf_hub_download(repository, name, revision=commit, force_download=True)
+    if damaged := _damaged(folder):
+        (folder / MANIFEST).unlink(missing_ok=True)
+        raise IntegrityError(
+            f"{' and '.join(damaged)} of {repository} on the Hub differ from its {MANIFEST}. Tell its authors, or give "
+            "another revision.",
+            path=folder / damaged[0],
+        )
+
+
+def _remember_missing(repository: str, commit: str, names: set[str]) -> None:
+    """Lets huggingface_hub record which deciding files the repository lacks; the manifest is the last."""
+    from huggingface_hub import errors, hf_hub_download
+
+    for name in (*_deciding(), MANIFEST):
+        if name not in names:
+            with _explained(repository, commit):
+                try:
+                    hf_hub_download(repository, name, revision=commit)
+                except errors.LocalEntryNotFoundError:  # the Hub could not be asked
+                    raise
+                except errors.EntryNotFoundError:
+                    pass
 
 
 def _list_files(repository: str, revision: str | None) -> tuple[list[str], str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
+from mmap import mmap
 from pathlib import Path
 
 _CHUNK = 1 << 20
@@ -15,6 +16,11 @@ def digest_of_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
+def digest(content: bytes | mmap) -> str:
+    """SHA-256 of the content of a file, as hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def digest_of_file(path: Path) -> str:
     """SHA-256 of the file, as hex. Raises OSError if it cannot be read."""
     digest = hashlib.sha256()
@@ -22,6 +28,16 @@ def digest_of_file(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def digest_by_length(path: Path, length: int) -> str | None:
+    """The digest of a file that has that many hexadecimal digits: 64 for SHA-256, 40 for git's SHA-1 of a blob."""
+    if length == 64:
+        return digest_of_file(path)
+    if length != 40:
+        return None
+    content = path.read_bytes()  # git has only small files
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 class BackgroundCheck:

@@ -7,15 +7,16 @@ add some. Schema 1, written by spladerunner 0.2, is read too.
 # Annotations are not postponed here: fields then hold their types, which would take milliseconds to evaluate from text.
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
-from pathlib import Path, PurePosixPath
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
 
 from spladerunner.errors import ModelFilesError
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
+from spladerunner.model.content import is_inside
 from spladerunner.model.integrity import digest_of_file
+from spladerunner.model.json_file import REPAIR, InvalidFieldError, decode_json, parse_fields, read_file
 
 SCHEMA = 2
 MANIFEST = "manifest.json"
@@ -23,8 +24,8 @@ MANIFEST = "manifest.json"
 RoleName = Literal["doc", "query"]
 ROLES: tuple[RoleName, ...] = get_args(RoleName)
 
-_REPAIR = "Fetch or export the bundle again."
-_TYPE_NAMES = {dict: "an object", list: "an array", str: "a string", int: "an integer", float: "a number"}
+QUERIES = ("model", "idf", "ones")
+"""What may serve queries without a manifest: the document model, the weights in idf.json, or weight 1 each token."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class GraphRole:
 
     graph: its file name. max_length: tokens read of a text, special ones included. pooling, activation: names in
     POOLINGS and ACTIVATIONS. positions: the most tokens that the model accepts, None if it sets no limit.
-    external_data: the files of weights that the graph reads. quantization: of its weights, in words.
+    external_data: the files of weights that the graph reads. quantization: of its weights, in words. prompt: the
+    model reads it before every text.
     """
 
     graph: str
@@ -65,6 +67,7 @@ class GraphRole:
     external_data: tuple[str, ...] = ()
     quantization: str | None = None
     checkpoint: CheckpointRecord | None = None
+    prompt: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -74,11 +77,15 @@ class GraphRole:
 
 @dataclass(frozen=True)
 class TokenWeightsRole:
-    """A role served without a model: token_weights is a NumPy file of (V,) float32, a weight for each token."""
+    """A role served without a model.
+
+    token_weights: a NumPy file of (V,) float32, a weight for each token. prompt: as in GraphRole.
+    """
 
     token_weights: str
     max_length: int
     checkpoint: CheckpointRecord | None = None
+    prompt: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -122,13 +129,14 @@ class Manifest:
         origin: named in errors instead of path.
         """
         origin = Path(origin or path)
+        return cls.decode(read_file(path, origin), origin)
+
+    @classmethod
+    def decode(cls: type[_Manifest], content: bytes, origin: Path) -> _Manifest:
+        """A manifest that was read. Raises ModelFilesError, which names origin."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ModelFilesError(f"{origin} cannot be read: {error}. {_REPAIR}", path=origin) from error
-        try:
-            return cls.parse(content)
-        except _InvalidError as error:
+            return cls.parse(decode_json(content, origin))
+        except InvalidFieldError as error:
             raise ModelFilesError(
                 f"{origin} {error}", path=origin, expected=error.expected, found=error.found
             ) from None
@@ -141,8 +149,8 @@ class Manifest:
             advice = (
                 f"this version of spladerunner reads schemas 1 to {SCHEMA}. Upgrade it, or export the bundle again."
             )
-            raise _InvalidError(f"has schema {schema!r}; {advice}", expected=SCHEMA, found=schema)
-        manifest: _Manifest = _read(cls, _from_schema_1(content) if schema == 1 else content, "")
+            raise InvalidFieldError(f"has schema {schema!r}; {advice}", expected=SCHEMA, found=schema)
+        manifest: _Manifest = parse_fields(cls, _from_schema_1(content) if schema == 1 else content)
         _check_names(manifest)
         return manifest
 
@@ -154,78 +162,19 @@ class Manifest:
         write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-class _InvalidError(ValueError):
-    def __init__(self, message: str, *, expected: object, found: object) -> None:
-        super().__init__(message)
-        self.expected = expected
-        self.found = found
-
-
-def _read(kind: Any, value: Any, place: str) -> Any:
-    """Reads a JSON value as the type of a field; place: its keys, for errors. Raises _InvalidError.
-
-    The dataclasses are the only list of fields. Libraries that read them take longer to import than a model to open.
-    """
-    if is_dataclass(kind):
-        return _read_object(kind, _of_type(dict, value, place), place)
-    if isinstance(kind, UnionType):
-        return _read(_alternative(kind, value), value, place)
-    container, arguments = get_origin(kind), get_args(kind)
-    if container is tuple:
-        items = enumerate(_of_type(list, value, place))
-        return tuple(_read(arguments[0], item, f"{place}[{at}]") for at, item in items)
-    if container is Mapping:
-        entries = _of_type(dict, value, place)
-        names = get_args(arguments[0]) or entries  # those of a Literal, or any
-        return {name: _read(arguments[1], entries[name], f"{place}.{name}") for name in names if name in entries}
-    return _of_type(kind, float(value) if kind is float and type(value) is int else value, place)
-
-
-def _read_object(kind: Any, entries: Mapping[str, Any], place: str) -> Any:
-    place = f"{place}." if place else ""
-    for name in _required(kind):
-        if name not in entries:
-            raise _InvalidError(f"has no {place}{name}. {_REPAIR}", expected=place + name, found=None)
-    types = {field.name: field.type for field in fields(kind) if field.name in entries}
-    return kind(**{name: _read(each, entries[name], place + name) for name, each in types.items()})
-
-
-def _required(kind: Any) -> list[str]:
-    return [field.name for field in fields(kind) if field.default is MISSING]
-
-
-def _alternative(kind: UnionType, value: Any) -> Any:
-    """The first type of a union whose required fields are there, or else the first."""
-    kinds = [each for each in get_args(kind) if each is not NoneType]
-    fits = (
-        each for each in kinds if is_dataclass(each) and isinstance(value, dict) and value.keys() >= {*_required(each)}
-    )
-    return next(fits, kinds[0])
-
-
-def _of_type(kind: Any, value: Any, place: str) -> Any:
-    if type(value) is not kind:
-        expected = _TYPE_NAMES[kind]
-        raise _InvalidError(
-            f"has {place} = {value!r}, which is not {expected}. {_REPAIR}", expected=expected, found=value
-        )
-    return value
-
-
 def _check_names(manifest: Manifest) -> None:
-    """Raises _InvalidError if the manifest names something that does not exist, or a file outside its folder."""
+    """Raises InvalidFieldError if the manifest names something that does not exist, or a file outside its folder."""
     for name in manifest.files:
-        pure = PurePosixPath(name)  # a lexical check, as files in the Hub's cache are links
-        if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
-            raise _InvalidError(
+        if not name or not is_inside(name):
+            raise InvalidFieldError(
                 f"names the file {name!r}, which is not inside its folder. Do not use it.", expected=None, found=name
             )
     for role in ROLES:
         if role not in manifest.roles:
-            raise _InvalidError(f"has no roles.{role}. {_REPAIR}", expected=f"roles.{role}", found=None)
+            raise InvalidFieldError(f"has no roles.{role}. {REPAIR}", expected=f"roles.{role}", found=None)
     for served_by in manifest.roles.values():
         for name in served_by.files:
-            _check_known("file", name, manifest.files, _REPAIR)
+            _check_known("file", name, manifest.files, REPAIR)
         if isinstance(served_by, GraphRole):
             _check_known("pooling", served_by.pooling, POOLINGS, "Upgrade spladerunner.")
             _check_known("activation", served_by.activation, ACTIVATIONS, "Upgrade spladerunner.")
@@ -233,7 +182,7 @@ def _check_names(manifest: Manifest) -> None:
 
 def _check_known(what: str, name: str, known: Collection[str], advice: str) -> None:
     if name not in known:
-        raise _InvalidError(
+        raise InvalidFieldError(
             f"names the {what} {name!r}; known are {sorted(known)}. {advice}", expected=sorted(known), found=name
         )
 

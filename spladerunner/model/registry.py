@@ -145,6 +145,9 @@ _MODELS = (
     _inference_free(f"{_OPENSEARCH}-doc-v3-distill", "DistilBERT", 67, _APACHE, _score(beir=0.517))._replace(
         activation="log1p_log1p_relu"
     ),
+    _inference_free(f"{_OPENSEARCH}-doc-v3-gte", "GTE", 137, _APACHE, _score(beir=0.546))._replace(
+        activation="log1p_log1p_relu", onnx="Qdrant/opensearch-neural-sparse-encoding-doc-v3-gte"
+    ),
     _inference_free(
         f"{_OPENSEARCH}-multilingual-v1", "BERT-base, multilingual", 160, _APACHE, "nDCG@10 0.629 (MIRACL mean)"
     )._replace(vocabulary=105_879, languages=_MIRACL),
@@ -169,6 +172,11 @@ def list_models() -> list[ModelSpec]:
 def find_model(name: str) -> ModelSpec | None:
     """The known model of that name, with its owner or without, as in SPLADERunner 0.1."""
     return next((spec for spec in _MODELS if name in (spec.name, spec.name.rpartition("/")[2])), None)
+
+
+def find_published(repository: str) -> ModelSpec | None:
+    """The known model whose graph is in that repository on the Hub."""
+    return next((spec for spec in _MODELS if spec.onnx == repository), None)
 
 
 def close_names(name: str) -> list[str]:
