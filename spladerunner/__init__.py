@@ -3,8 +3,8 @@
     from spladerunner import Expander
     Expander().expand("The Manhattan Project and its atomic bomb")
 
-The public names are those in `__all__` of this package and of its packages formats, readers, parquet, bulk and export,
-and those of the modules of evaluation. All others may change in any version.
+The public names are those in `__all__` of this package and of its packages formats, readers, parquet, bulk,
+distributed and export, and those of the modules of evaluation. All others may change in any version.
 """
 
 from importlib import import_module

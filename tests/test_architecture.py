@@ -21,6 +21,7 @@ LAYERS = [
     ("__init__",),
     ("formats", "readers", "parquet"),
     ("bulk", "evaluation", "export"),
+    ("distributed",),
     ("cli", "__main__"),
 ]
 # Rooms of one layer that are independent.

@@ -82,6 +82,8 @@ PUBLIC = {
     "spladerunner.parquet": ["Part", "Parts", "open_parts", "read_vectors"],
     "spladerunner.readers": ["Fields", "Input", "Record", "read_records"],
     "spladerunner.bulk": ["Progress", "Shard", "encode"],
+    "spladerunner.distributed.ray": ["encode"],
+    "spladerunner.distributed.spark": ["encode"],
     "spladerunner.export": ["ExportOptions", "Progress", "Target", "export_bundle"],
 }
 

@@ -19,6 +19,7 @@ from spladerunner.parquet.parts import (
     MANIFEST,
     Job,
     Part,
+    Parts,
     bad_name,
     file_metadata,
     find_file,
@@ -32,6 +33,41 @@ from spladerunner.parquet.parts import (
 from spladerunner.readers.records import Record
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
+
+
+def begin(folder: Folder, job: Job, output: str) -> Parts | None:
+    """Locks a folder for a job; returns its parts if the job has been finished.
+
+    output: what messages name. Raises OutputError if another process writes the folder, or it holds something else.
+    """
+    names = folder.names()
+    if MANIFEST in names:
+        found = open_parts(folder.url)
+        compare(found.job, job, folder, output)
+        return found
+    try:
+        folder.lock()
+    except BlockingIOError:
+        raise OutputError(
+            f"{folder.url} is being written by another process. Wait for it, or stop it.", path=output
+        ) from None
+    foreign = [name for name in names if not (is_part(name) or name.startswith((".", "_bad-")))]
+    if foreign:
+        raise OutputError(
+            f"{folder.url} has other files: {foreign[:3]}. Give a folder that is new or empty.", path=output
+        )
+    return None
+
+
+def compare(found: Job, job: Job, folder: Folder, output: str) -> None:
+    """Raises OutputError if the job of a part differs from the one that is to be done."""
+    for key, value in job.items():
+        if found.get(key) != value:
+            raise OutputError(
+                f"{output} has parts of a job with another {key}: {found.get(key)!r}, not {value!r}. Repeat the "
+                f"original command, give another output, or delete {folder.url} to start over.",
+                path=output,
+            )
 
 
 class PartWriter:
@@ -96,7 +132,6 @@ class FolderWriter(PartWriter):
     def __init__(self, url: str, job: Job, vocabulary: Vocabulary, first: int, output: str | None = None) -> None:
         super().__init__(Folder(url), json.loads(json.dumps(job)), vocabulary, 0, first)
         self._output = output or url
-        self._digest_of_part = ""
         try:
             self._begin()
         except BaseException:
@@ -117,27 +152,17 @@ class FolderWriter(PartWriter):
         self.finished = True
 
     def _begin(self) -> None:
-        names = self._folder.names()
-        if MANIFEST in names:
-            self._finished()
-            return
-        try:
-            self._folder.lock()
-        except BlockingIOError:
-            raise self._error(
-                f"{self._folder.url} is being written by another process. Wait for it, or stop it."
-            ) from None
-        foreign = [name for name in names if not (is_part(name) or name.startswith((".", "_bad-")))]
-        if foreign:
-            raise self._error(f"{self._folder.url} has other files: {foreign[:3]}. Give a folder that is new or empty.")
-        self._find_parts()
-
-    def _finished(self) -> None:
-        found = open_parts(self._folder.url)
-        self._compare(found.job)
-        self.parts = list(found.parts)
-        self._count()
-        self.finished = True
+        complete = begin(self._folder, self._job, self._output)
+        if complete is None:
+            self._find_parts()
+        else:
+            self.parts = list(complete.parts)
+            self.finished = True
+        for part in self.parts:
+            self._number, self._first = self._number + 1, part.first + part.lines
+            self.state["documents"] += part.rows
+            self.state["bad"] += part.bad
+            self.state["lines"], self.state["digest"] = self._first, part.digest
 
     def _find_parts(self) -> None:
         for number in count():
@@ -145,29 +170,10 @@ class FolderWriter(PartWriter):
             if found is None:
                 break
             part, job = found
-            self._compare(job)
+            compare(job, self._job, self._folder, self._output)
             if part.lines < self._job["part_lines"]:
-                break  # the last one, unless the inputs have grown: a pipe has no size to compare
+                break  # the last one, unless the inputs have grown
             self.parts.append(part)
-        self._count()
-
-    def _count(self) -> None:
-        for part in self.parts:
-            self._number, self._first = self._number + 1, part.first + part.lines
-            self.state["documents"] += part.rows
-            self.state["bad"] += part.bad
-            self.reached(self._first, part.digest)
-
-    def _compare(self, found: Job) -> None:
-        for key, value in self._job.items():
-            if found.get(key) != value:
-                raise self._error(
-                    f"{self._output} has parts of a job with another {key}: {found.get(key)!r}, not {value!r}. Repeat "
-                    f"the original command, give another output, or delete {self._folder.url} to start over."
-                )
-
-    def _error(self, message: str) -> OutputError:
-        return OutputError(message, path=self._output)
 
 
 class FileWriter(FolderWriter):
@@ -192,7 +198,7 @@ class FileWriter(FolderWriter):
             self._join()
         elif parent_and_name(bad)[1] in self._target.names():
             self.close()
-            raise self._error(f"{bad} exists already, from another job. Move or delete it.")
+            raise OutputError(f"{bad} exists already, from another job. Move or delete it.", path=output)
 
     def finish(self) -> None:
         """Writes what is left, and the file from the parts."""

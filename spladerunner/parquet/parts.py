@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
 
-from spladerunner.errors import InputError
+from spladerunner.errors import InputError, OutputError
 from spladerunner.filesystem import Folder, parent_and_name, resolve
 from spladerunner.parquet import table
 from spladerunner.vector import SparseVector
@@ -254,7 +254,16 @@ def find_part(folder: Folder, number: int) -> tuple[Part, Job] | None:
 
 
 def write_manifest(folder: Folder, job: Job, parts: Sequence[Part]) -> Parts:
-    """Deletes unfinished files, and writes the manifest, which makes the folder complete. Raises OSError."""
+    """Deletes unfinished files, and writes the manifest, which makes the folder complete.
+
+    Raises OutputError if the folder has other parts, and OSError.
+    """
+    foreign = {name for name in folder.names() if is_part(name)} - {part.name for part in parts}
+    if foreign:
+        raise OutputError(
+            f"{folder.url} has parts of another input: {sorted(foreign)[:3]}. Delete them, and repeat the command.",
+            path=folder.url,
+        )
     manifest = {
         "schema": SCHEMA,
         "model": job["model"],

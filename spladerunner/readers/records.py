@@ -82,6 +82,15 @@ def _parse_json(line: str, fields: Fields) -> Record:
         raise ValueError(f"not valid JSON: {error}") from None
     if not isinstance(row, dict):
         raise ValueError(f"{_type(row)}, not a JSON object")
+    return parse_row(row, fields)
+
+
+def parse_row(row: dict[str, Any], fields: Fields = BEIR) -> Record:
+    """Turns a JSON object, or a row of a table, into a record. Raises ValueError with the reason if it is bad.
+
+    >>> parse_row({"_id": 7, "title": None, "text": "a text"})
+    Record(id='7', text='a text')
+    """
     name = _id(row.get(fields.id), fields.id, _fields_of(row, fields.id))
     text = row.get(fields.text)
     title = row.get(fields.title) if fields.title is not None else None
@@ -117,5 +126,5 @@ def _id(value: object, field: str = "id", found: str = "") -> str:
 
 
 def _type(value: object) -> str:
-    """Names the type of a JSON value for a message: the value itself may have megabytes."""
-    return _JSON_TYPES[type(value)]
+    """Names the type of a value for a message: the value itself may have megabytes."""
+    return _JSON_TYPES.get(type(value)) or f"of the type {type(value).__name__}"
