@@ -28,6 +28,7 @@ from spladerunner.expander import Expander
 from spladerunner.inference.tokenizer import Span
 from spladerunner.model.hub import fetch
 from spladerunner.model.manifest import RoleName
+from spladerunner.passages import Passage, TokenCount
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
 
@@ -49,12 +50,14 @@ __all__ = [
     "ModelFilesError",
     "ModelSpec",
     "OutputError",
+    "Passage",
     "ProviderError",
     "RoleName",
     "SharedToken",
     "Span",
     "SparseVector",
     "SpladeRunnerError",
+    "TokenCount",
     "UnknownModelError",
     "VerificationError",
     "Vocabulary",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -26,6 +27,7 @@ from spladerunner.model.hub import find_folder
 from spladerunner.model.integrity import BackgroundCheck, digest_of_text
 from spladerunner.model.manifest import QUERIES, ROLES, GraphRole, RoleName, TokenWeightsRole, VocabularyRecord
 from spladerunner.models import EMBEDDED
+from spladerunner.passages import Passage, TokenCount, joined
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
 
@@ -190,10 +192,12 @@ class Expander:
         """
         return [self.vocabulary.weights(vector) for vector in self.encode(texts, role="query")]
 
-    def encode(self, texts: str | Iterable[str], *, role: RoleName = "doc") -> list[SparseVector]:
+    def encode(
+        self, texts: str | Iterable[str], *, role: RoleName = "doc", overlap: int | None = None
+    ) -> list[SparseVector]:
         """Encodes texts: a SparseVector for each, empty for a text without tokens.
 
-        A non-string raises TypeError with its index.
+        overlap: see stream. A non-string raises TypeError with its index.
 
         >>> expander = Expander()
         >>> query, = expander.encode("atomic bomb", role="query")
@@ -201,27 +205,82 @@ class Expander:
         >>> query.dot(near) > query.dot(far)
         True
         """
-        return list(self.stream(list(_iterable(texts)), role=role))
+        return list(self.stream(list(_iterable(texts)), role=role, overlap=overlap))
 
-    def stream(self, texts: Iterable[str], *, role: RoleName = "doc") -> Iterator[SparseVector]:
+    def stream(
+        self, texts: Iterable[str], *, role: RoleName = "doc", overlap: int | None = None
+    ) -> Iterator[SparseVector]:
         """Encodes any iterable of texts lazily: yields their vectors in order, each when it is ready.
 
         Texts are taken in advance only within tokens_in_flight.
 
+        overlap: reads all of a text that is longer than max_length, in windows of which neighbors share so many tokens;
+        the weight of a token is its largest in any window. None reads the first max_length tokens.
+        Raises ValueError if it is negative, or not smaller than a window.
+
         >>> sum(len(vector) > 0 for vector in Expander().stream(f"text {number}" for number in range(3)))
         3
+        >>> beginning, whole = (Expander(max_length=4).encode("cats and bombs", overlap=n)[0] for n in (None, 0))
+        >>> len(beginning) < len(whole)
+        True
         """
+        if overlap is not None:
+            passages = self.passages(texts, role=role, overlap=overlap)
+            return (passage.vector for passage in joined(passages, len(self.vocabulary)))
         _check_role(role)
         texts = _iterable(texts)
         threads = min(self._threads, len(texts)) if isinstance(texts, Sequence) else self._threads
-        tokenized = (self._tokenize(text, role) for text in _checked(texts))
-        encoder = self._encoder(role)
+        return self._stream((self._tokenize(text, role) for text in _checked(texts)), role, max(threads, 1))
 
-        def run(text: TokenizedText) -> SparseVector:
-            with self._running.admit(text.ids.size):
-                return encoder(text)
+    def passages(
+        self, texts: str | Iterable[str], *, role: RoleName = "doc", overlap: int | None = 0
+    ) -> Iterator[Passage]:
+        """Encodes the windows of texts apart: yields a Passage for each window of each text, in order.
 
-        return run_in_order(tokenized, run, threads=max(threads, 1), tokens_in_flight=self._tokens_in_flight)
+        overlap: tokens that neighboring windows share; None gives the first window of each text only. A text that fits
+        max_length, even an empty one, has one window. The whole text is tokenized, so that passages know its tokens.
+        A window has the vector that its tokens have alone. Raises ValueError as stream does.
+
+        >>> [passage.vector == Expander().encode("the cat")[0] for passage in Expander().passages("the cat")]
+        [True]
+        """
+        _check_role(role)
+        if overlap is not None:
+            size = self._max_length[role] - self._tokenizer.special_tokens_added
+            if _at_least(0, "overlap", overlap) >= size:
+                raise ValueError(f"overlap={overlap} is too large: a window has {size} tokens beside special ones")
+        places: deque[tuple[int, int, int, int, int]] = deque()
+        texts = _checked(_iterable(texts))
+
+        def windows() -> Iterator[TokenizedText]:
+            for position, text in enumerate(texts):
+                with self._tokenizing.admit(len(text)):
+                    found = self._tokenizer.windows(text, self._max_length[role], overlap)
+                for number, window in enumerate(found):
+                    places.append((position, number, window.start, window.end, window.tokens))
+                    yield window.text
+
+        def passages() -> Iterator[Passage]:
+            for vector in self._stream(windows(), role, self._threads):
+                yield Passage(*places.popleft(), vector)
+
+        return passages()
+
+    def count_tokens(self, texts: str | Iterable[str], *, role: RoleName = "doc") -> list[TokenCount]:
+        """Counts the tokens of each text, and those of them that the model reads; special tokens do not count.
+
+        >>> count, = Expander(max_length=4).count_tokens("the cat sat on the mat")
+        >>> count, count.cut
+        (TokenCount(total=6, read=2), True)
+        """
+        _check_role(role)
+        most = self._max_length[role] - self._tokenizer.special_tokens_added
+        counts = []
+        for text in _checked(_iterable(texts)):
+            with self._tokenizing.admit(len(text)):
+                total = self._tokenizer.count(text)
+            counts.append(TokenCount(total, min(total, most)))
+        return counts
 
     async def aexpand(self, texts: str | Iterable[str]) -> list[dict[str, float]]:
         """Awaitable form of expand; see aencode.
@@ -322,6 +381,15 @@ class Expander:
         from spladerunner.inference.event_loop import WorkerThreads  # asyncio is slow to import
 
         return WorkerThreads(2 * self._threads)  # some tokenize while others run
+
+    def _stream(self, texts: Iterable[TokenizedText], role: RoleName, threads: int) -> Iterator[SparseVector]:
+        encoder = self._encoder(role)
+
+        def run(text: TokenizedText) -> SparseVector:
+            with self._running.admit(text.ids.size):
+                return encoder(text)
+
+        return run_in_order(texts, run, threads=threads, tokens_in_flight=self._tokens_in_flight)
 
     def _tokenize(self, text: str, role: RoleName) -> TokenizedText:
         with self._tokenizing.admit(len(text)):

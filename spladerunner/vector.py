@@ -94,13 +94,28 @@ class SparseVector:
         kept = np.sort(self.by_weight()[:n])
         return SparseVector(self.indices[kept], self.values[kept])
 
-    def prune(self, min_weight: float) -> SparseVector:
-        """The weights of at least min_weight. Raises ValueError if it is NaN.
+    def prune(
+        self, min_weight: float | None = None, *, max_ratio: float | None = None, top: int | None = None
+    ) -> SparseVector:
+        """The weights of at least min_weight, of at least max_ratio times the largest, and of those the `top` heaviest.
 
-        >>> SparseVector([3, 7, 9], [0.5, 2.0, 1.0]).prune(1.0).indices.tolist()
+        Each may be left out. OpenSearch publishes its models with max_ratio 0.1, also under this name.
+        Raises ValueError if min_weight is NaN, max_ratio is not in 0 to 1, or top is negative.
+
+        >>> vector = SparseVector([3, 7, 9, 11], [0.5, 2.0, 1.0, 0.125])
+        >>> [vector.prune(0.5).indices.tolist(), vector.prune(max_ratio=0.5).indices.tolist()]
+        [[3, 7, 9], [7, 9]]
+        >>> vector.prune(0.2, top=2).indices.tolist()
         [7, 9]
         """
-        if np.isnan(min_weight):
-            raise ValueError(f"min_weight={min_weight} is not a number")
-        kept = self.values >= np.float32(min_weight)
-        return SparseVector(self.indices[kept], self.values[kept])
+        kept = np.ones(len(self), dtype=bool)
+        if min_weight is not None:
+            if np.isnan(min_weight):
+                raise ValueError(f"min_weight={min_weight} is not a number")
+            kept &= self.values >= np.float32(min_weight)
+        if max_ratio is not None:
+            if not 0 <= max_ratio <= 1:
+                raise ValueError(f"max_ratio={max_ratio} is not a number from 0 to 1")
+            kept &= self.values >= np.float32(max_ratio * float(self.values.max(initial=0)))
+        pruned = SparseVector(self.indices[kept], self.values[kept])
+        return pruned if top is None else pruned.top(top)

@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 # From the bottom to the top. A module belongs to the layer with the longest prefix of its name.
 LAYERS = [
-    ("errors", "log", "vector", "vocabulary", "atomic_file", "filesystem", "templating", "models"),
+    ("errors", "log", "vector", "passages", "vocabulary", "atomic_file", "filesystem", "templating", "models"),
     ("inference",),
     ("model",),
     ("expander", "explanation", "explanation_page"),

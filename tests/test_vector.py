@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spladerunner import SparseVector
@@ -123,3 +123,38 @@ def test_equal_vectors_have_equal_hashes() -> None:
 def test_prune_refuses_nan() -> None:
     with pytest.raises(ValueError, match="min_weight=nan is not a number"):
         SparseVector([1], [2.0]).prune(float("nan"))
+
+
+@given(
+    st.dictionaries(st.integers(0, 99), st.floats(0.015625, 8, width=32), max_size=20),
+    st.none() | st.floats(0, 8, width=32),
+    st.none() | st.floats(0, 1),
+    st.none() | st.integers(0, 20),
+)
+@settings(deadline=None)
+def test_pruning_keeps_what_every_limit_allows(
+    weights: dict[int, float], min_weight: float | None, max_ratio: float | None, top: int | None
+) -> None:
+    vector = SparseVector(sorted(weights), [weights[index] for index in sorted(weights)])
+    kept = dict(weights)
+    if min_weight is not None:
+        kept = {index: weight for index, weight in kept.items() if weight >= min_weight}
+    if max_ratio is not None:
+        least = np.float32(max_ratio * max(weights.values(), default=0))
+        kept = {index: weight for index, weight in kept.items() if np.float32(weight) >= least}
+    if top is not None:
+        kept = dict(sorted(kept.items(), key=lambda item: (-item[1], item[0]))[:top])
+    pruned = vector.prune(min_weight, max_ratio=max_ratio, top=top)
+    assert dict(zip(pruned.indices.tolist(), pruned.values.tolist(), strict=True)) == kept
+
+
+def test_a_tenth_of_the_largest_weight_is_kept_at_a_ratio_of_a_tenth() -> None:
+    vector = SparseVector([1, 2, 3], [2.0, 0.2, 0.19999])
+    assert vector.prune(max_ratio=0.1).indices.tolist() == [1, 2]
+    assert len(SparseVector([], []).prune(max_ratio=0.1)) == 0
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.5, float("nan")])
+def test_a_ratio_out_of_range_is_an_error(ratio: float) -> None:
+    with pytest.raises(ValueError, match="is not a number from 0 to 1"):
+        SparseVector([1], [1.0]).prune(max_ratio=ratio)

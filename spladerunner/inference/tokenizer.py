@@ -14,6 +14,7 @@ from spladerunner.errors import ModelFilesError
 from spladerunner.inference.fork import native_lock
 from spladerunner.inference.prefix import prefixes, reads_words_apart
 from spladerunner.log import debug
+from spladerunner.passages import windows
 from spladerunner.vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # numpy.typing is slow to import
@@ -39,6 +40,31 @@ class TokenizedText(NamedTuple):
     mask: NDArray[np.int64]
     type_ids: NDArray[np.int64]
     content_tokens: int
+
+
+class Window(NamedTuple):
+    """A window of a text. start, end: of its tokens in the text. tokens: of the whole text, without special ones."""
+
+    start: int
+    end: int
+    tokens: int
+    text: TokenizedText
+
+
+class _SpecialTokens(NamedTuple):
+    """The ids and type ids before and after a text's own tokens, and the type id of those."""
+
+    ids: tuple[NDArray[np.int64], NDArray[np.int64]]
+    type_ids: tuple[NDArray[np.int64], NDArray[np.int64]]
+    type_id: np.int64
+
+    def around(self, ids: NDArray[np.int64]) -> TokenizedText:
+        """The tokens with these around them."""
+        all_ids, type_ids = (
+            np.concatenate([before, content, after])[None]
+            for (before, after), content in ((self.ids, ids), (self.type_ids, np.full_like(ids, self.type_id)))
+        )
+        return TokenizedText(all_ids, np.ones_like(all_ids), type_ids, ids.size)
 
 
 class Span(NamedTuple):
@@ -85,6 +111,7 @@ class Tokenizer:
             byte_level=b'"ByteLevel"' in _state(self._tokenizer.decoder),
         )
         self.special_tokens_added: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        self._added: _SpecialTokens | None = None
         self._reads_words_apart = reads_words_apart(self._tokenizer)
         debug(
             __name__,
@@ -103,9 +130,45 @@ class Tokenizer:
         wanted = max_length - self.special_tokens_added
         with self._explained("failed on a text"):
             encoding, _ = self._encode_beginning(text, wanted)
-            encoding.truncate(wanted)
-            content_tokens = len(encoding)
-            encoding = self._tokenizer.post_process(encoding)
+            return self._first_tokens(encoding, wanted)
+
+    def windows(self, text: str, max_length: int, overlap: int | None) -> Iterator[Window]:
+        """Windows of max_length tokens of the whole text, each with special tokens; None gives the first one only.
+
+        The text is tokenized at once, and its windows are made one by one. overlap: tokens that neighbors share.
+        """
+        wanted = max_length - self.special_tokens_added
+        with self._explained("failed on a text"):
+            encoding = self._encode(text)
+            tokens = len(encoding)
+            if tokens <= wanted:
+                return iter([Window(0, tokens, tokens, self._first_tokens(encoding, wanted))])
+            special = self._special_tokens(encoding)
+        ids = np.array(encoding.ids, dtype=np.int64)
+        places = [(0, wanted)] if overlap is None else windows(tokens, wanted, overlap)
+        return (Window(start, end, tokens, special.around(ids[start:end])) for start, end in places)
+
+    def count(self, text: str) -> int:
+        """The tokens of the whole text, without special ones."""
+        with self._explained("failed on a text"):
+            return len(self._encode(text))
+
+    def _special_tokens(self, encoding: tokenizers.Encoding) -> _SpecialTokens:
+        """The special tokens that the tokenizer adds, found in an encoding that has other tokens."""
+        if self._added is None:
+            processed = self._tokenizer.post_process(encoding)
+            before = processed.sequence_ids.index(0)  # special tokens are of no sequence
+            after = before + len(encoding)
+            ids, type_ids = (np.array(values, dtype=np.int64) for values in (processed.ids, processed.type_ids))
+            self._added = _SpecialTokens(
+                (ids[:before], ids[after:]), (type_ids[:before], type_ids[after:]), type_ids[before]
+            )
+        return self._added
+
+    def _first_tokens(self, encoding: tokenizers.Encoding, wanted: int) -> TokenizedText:
+        encoding.truncate(wanted)
+        content_tokens = len(encoding)
+        encoding = self._tokenizer.post_process(encoding)
         return TokenizedText(
             ids=np.array([encoding.ids], dtype=np.int64),
             mask=np.array([encoding.attention_mask], dtype=np.int64),
@@ -171,11 +234,14 @@ class Tokenizer:
         """
         length = CHARACTERS_PER_TOKEN * max(wanted, LEAST_TOKENS)
         for beginning in prefixes(text, length) if self._reads_words_apart else (text,):
-            with native_lock():
-                encoding = self._tokenizer.encode(_without_surrogates(beginning), add_special_tokens=False)
+            encoding = self._encode(beginning)
             if len(encoding) >= wanted:
                 break
         return encoding, beginning
+
+    def _encode(self, text: str) -> tokenizers.Encoding:
+        with native_lock():
+            return self._tokenizer.encode(_without_surrogates(text), add_special_tokens=False)
 
 
 def _tokens(positions: Mapping[str, int], highest: int) -> list[str]:
