@@ -15,7 +15,16 @@ from spladerunner import Expander, ModelFilesError, ProviderError, SparseVector,
 from spladerunner.expander import CHARACTERS_TOKENIZED
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
-from tests.small_model import SYMMETRIC, TOKENS, SmallGraph, expected_weights, tokenizer, write_bundle
+from tests.small_model import (
+    SYMMETRIC,
+    TOKENS,
+    SmallGraph,
+    change_manifest,
+    expected_weights,
+    records,
+    tokenizer,
+    write_bundle,
+)
 
 TEXTS = [
     "the cat sat on the mat",
@@ -231,7 +240,7 @@ def test_a_relative_folder_is_found_from_another_working_directory(
     monkeypatch.chdir(bundle.parent)
     expander = Expander(bundle.name)
     monkeypatch.chdir(tmp_path.parent)
-    assert expander.expand("the cat") != [{}]
+    assert expander.expand("the cat") == [pytest.approx(reference("the cat", seed=1, max_length=32), abs=1e-5)]
 
 
 def test_a_graph_that_gives_no_numbers_is_named(tmp_path: Path) -> None:
@@ -301,13 +310,31 @@ def test_a_graph_is_opened_when_its_role_is_first_needed(tmp_path: Path) -> None
     expander = Expander(write_bundle(tmp_path / "bundle"))
     expander.expand_query("the cat")
     (tmp_path / "bundle" / "query.onnx").unlink()
-    assert expander.expand_query("the cat") != [{}]
-    assert expander.expand("the cat") != [{}]
+    assert expander.expand_query("the cat") == [pytest.approx(reference("the cat", seed=2, max_length=16), abs=1e-5)]
+    assert expander.expand("the cat") == [pytest.approx(reference("the cat", seed=1, max_length=32), abs=1e-5)]
 
 
 def test_batch_tokens_is_an_alias_of_tokens_in_flight(bundle: Path) -> None:
     texts = ["the cat sat on the mat"] * 20
     assert len(Expander(bundle, threads=2, batch_tokens=1).encode(texts)) == 20
+
+
+def test_the_fingerprint_depends_on_all_that_vectors_depend_on(tmp_path: Path) -> None:
+    first = write_bundle(tmp_path / "first")
+    other = write_bundle(tmp_path / "other")
+    SmallGraph(seed=9).save(other / "query.onnx")
+    change_manifest(other, files=records(other, "tokenizer.json", "doc.onnx", "query.onnx"))
+    found = [
+        Expander(first).fingerprint,
+        Expander(other).fingerprint,
+        Expander(first, 16).fingerprint,
+        Expander(first, {"query": 15}).fingerprint,
+        Expander(first, {"doc": 15}).fingerprint,
+        Expander(first, providers=["CPUExecutionProvider", "CPUExecutionProvider"]).fingerprint,
+    ]
+    assert len(set(found)) == len(found)
+    assert Expander(first, threads=3, tokens_in_flight=100).fingerprint == found[0]
+    assert Expander(first, {"doc": 32, "query": 16}).fingerprint == found[0]
 
 
 def test_repr_says_what_it_is(bundle: Path) -> None:
