@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -28,12 +29,24 @@ def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProces
     )
 
 
-def in_terminal(*arguments: str | Path, columns: int = 60, status: int = 0) -> str:
-    """Returns what the command prints if its output is a terminal."""
+def in_terminal(
+    *arguments: str | Path, columns: int = 60, status: int = 0, typed: bytes | None = None, **environment: str
+) -> str:
+    """Returns what the command prints if its output is a terminal, without color unless the environment has a TERM.
+
+    typed: what is typed on the terminal, which echoes it; None leaves standard input as it is.
+    """
     master, slave = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(columns)}
-    process = subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=slave, stderr=slave, env=environment)
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        stdin=None if typed is None else slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "dumb", "COLUMNS": str(columns), **environment},
+    )
     os.close(slave)
+    if typed is not None:
+        os.write(master, typed)
     output = b""
     while True:
         try:
@@ -94,12 +107,51 @@ def test_json_is_utf8_in_every_locale() -> None:
 
 def test_on_a_terminal_expand_draws_bars() -> None:
     drawn = in_terminal("expand", "--top", "12", "The Manhattan Project and its atomic bomb")
-    title, *lines = drawn.rstrip().splitlines()
+    title, *lines, blank, legend = drawn.rstrip().splitlines()
     assert title == "The Manhattan Project and its atomic bomb" and len(lines) == 12
+    assert blank == "" and legend == "  █ a token of the text   + ░ added by the model"
     assert {line[0] for line in lines} == {" ", "+"}
     assert all(("█" in line) == (line[0] == " ") and ("░" in line) == (line[0] == "+") for line in lines)
     assert len({line.index(".") for line in lines}) == 1
     assert all(len(line) <= 60 for line in lines)
+
+
+def test_bars_are_in_color_where_the_terminal_has_it() -> None:
+    expand = ("expand", "--top", "12", "The Manhattan Project and its atomic bomb")
+    plain, colored = in_terminal(*expand), in_terminal(*expand, TERM="xterm-256color", NO_COLOR="")
+    assert re.sub(r"\x1b\[(36|33|0)m", "", colored) == plain and "\x1b" not in plain
+    for line in colored.splitlines():
+        assert ("\x1b[36m█" in line, "\x1b[33m░" in line) == ("█" in line, "░" in line)
+        assert line.count("\x1b[0m") == ("█" in line) + ("░" in line)
+    assert in_terminal(*expand, TERM="xterm-256color", NO_COLOR="1") == plain
+    assert "\x1b" not in run(*expand, env={**os.environ, "TERM": "xterm-256color", "NO_COLOR": ""}).stdout
+
+
+def test_expand_on_a_terminal_says_what_it_waits_for_and_reads_what_is_typed() -> None:
+    drawn = in_terminal("expand", "--top", "3", typed=b"atomic bomb\n\x04")
+    assert "spladerunner: type a text and press Enter; Ctrl-D ends\n" in drawn
+    assert drawn.count("atomic bomb") == 2 and "█" in drawn  # its echo, and its title
+    assert "press Enter" not in in_terminal("expand", "atomic bomb", typed=b"")
+    assert "press Enter" not in run("expand", input="atomic bomb\n").stderr
+
+
+def test_explain_reads_standard_input_and_files(expander: Expander, tmp_path: Path) -> None:
+    query, document = "who built the nuclear bomb", "The Manhattan Project\nand its naïve bomb"
+    (tmp_path / "document.txt").write_bytes(b"\xef\xbb\xbf" + document.encode() + b"\r\n")
+    (tmp_path / "query.txt").write_text(query + "\n")
+    expected = expander.explain(query, document).score
+    at = f"@{tmp_path / 'document.txt'}"
+    for done in (
+        run("explain", query, "-", input=document + "\n"),
+        run("explain", query, at),
+        run("explain", "-", at, input=query),
+        run("explain", f"@{tmp_path / 'query.txt'}", at),
+    ):
+        assert json.loads(done.stdout)["score"] == expected
+    both = run("explain", "-", "-", input="text")
+    assert both.returncode == 2 and "only one of QUERY and DOCUMENT" in both.stderr
+    missing = run("explain", "@nobody hi", document)
+    assert missing.returncode == 1 and "nobody hi cannot be read" in missing.stderr and "as -" in missing.stderr
 
 
 def test_expand_prints_json_on_a_terminal_if_asked() -> None:

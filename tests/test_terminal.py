@@ -17,6 +17,14 @@ def test_bars_are_aligned_and_distinguish_own_tokens_from_expansions() -> None:
     ]
 
 
+def test_color_changes_nothing_but_the_ink() -> None:
+    drawn = bars({"bomb": 2.0, "war": 1.0}, {"bomb"}, 30, color=True)
+    assert drawn.splitlines() == [
+        "  bomb  2.00 \x1b[36m" + "█" * 17 + "\x1b[0m",
+        "+ war   1.00 \x1b[33m" + "░" * 8 + "\x1b[0m",
+    ]
+
+
 def test_bars_count_tokens_left_out_and_name_an_empty_vector() -> None:
     assert bars({"bomb": 2.0}, set(), 40, left_out=3).endswith("… and 3 lighter")
     assert "no weights" in bars({}, set(), 40)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from spladerunner.cli.options import add_json_option, add_model_options, open_expander, positive_count
-from spladerunner.cli.terminal import SHOWN, bars, json_line, set_up_output, shortened
+from spladerunner.cli.terminal import SHOWN, bars, has_color, json_line, legend, say, set_up_output, shortened
 from spladerunner.model.manifest import RoleName
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def _run(options: argparse.Namespace) -> None:
     role: RoleName = "query" if options.query else "doc"
     expand = expander.expand_query if options.query else expander.expand
     as_json = set_up_output(options.json)
+    color = has_color()
+    if not options.texts and sys.stdin.isatty():
+        say(f"type a text and press Enter; {'Ctrl-Z and Enter end' if os.name == 'nt' else 'Ctrl-D ends'}")
     for texts in [options.texts] if options.texts else _available_lines(cast(BufferedReader, sys.stdin.buffer)):
         for text, weights in zip(texts, expand(texts), strict=True):
             top = options.top if as_json else options.top or SHOWN
@@ -50,8 +54,10 @@ def _run(options: argparse.Namespace) -> None:
                 width = shutil.get_terminal_size().columns
                 left_out = 0 if options.top else len(weights) - len(shown)
                 own = expander.own_tokens(text, role=role)
-                print(f"{shortened(text, width)}\n{bars(shown, own, width, left_out)}\n")
+                print(f"{shortened(text, width)}\n{bars(shown, own, width, left_out, color=color)}\n")
         sys.stdout.flush()
+    if not as_json:
+        print(legend(color=color))
 
 
 def _available_lines(file: BufferedReader) -> Iterator[list[str]]:

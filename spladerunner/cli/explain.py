@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spladerunner.atomic_file import write_atomically
 from spladerunner.cli.options import add_json_option, add_model_options, open_expander
 from spladerunner.cli.terminal import escaped, explanation_table, json_line, set_up_output
+from spladerunner.errors import InputError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -22,8 +24,9 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Shows the tokens that a query and a document share, with both weights and their product: a table "
         "on a terminal, otherwise JSON.",
     )
-    parser.add_argument("query", metavar="QUERY", help="the text of the query")
-    parser.add_argument("document", metavar="DOCUMENT", help="the text of the document")
+    source = "- reads standard input, @FILE a file"
+    parser.add_argument("query", metavar="QUERY", help=f"the text of the query; {source}")
+    parser.add_argument("document", metavar="DOCUMENT", help=f"the text of the document; {source}")
     output = parser.add_mutually_exclusive_group()
     add_json_option(output, "print a JSON object, also on a terminal")
     output.add_argument(
@@ -34,7 +37,10 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    explanation = open_expander(options).explain(options.query, options.document)
+    if options.query == options.document == "-":
+        options.parser.error("only one of QUERY and DOCUMENT can be -, which reads all of standard input")
+    query, document = _text(options.query), _text(options.document)
+    explanation = open_expander(options).explain(query, document)
     if options.html is not None:
         from spladerunner.explanation_page import page
 
@@ -50,3 +56,21 @@ def _run(options: argparse.Namespace) -> None:
         print(json_line({"score": explanation.score, "shared": shared}))
     else:
         print(explanation_table(explanation))
+
+
+def _text(argument: str) -> str:
+    """The text itself, standard input for "-", or the content of a file for "@FILE", without the last line end."""
+    if argument == "-":
+        content = sys.stdin.buffer.read()
+    elif argument.startswith("@"):
+        path = Path(argument[1:])
+        try:
+            content = path.read_bytes()
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path} cannot be read: {error}. A text that begins with @ can come from standard input, as -.",
+                path=path,
+            ) from error
+    else:
+        return argument
+    return content.decode("utf-8-sig", "replace").removesuffix("\n").removesuffix("\r")

@@ -6,6 +6,7 @@ Whatever a model, a collection or a path holds is printed through `escaped`, so 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from spladerunner.explanation import Explanation
 
 OWN, EXPANSION = "█", "░"
+_COLORS = {OWN: "\x1b[36m", EXPANSION: "\x1b[33m"}  # cyan and yellow, which show on light and dark terminals
+_PLAIN = "\x1b[0m"
 SHOWN = 20
 """The number of tokens that a terminal shows by default."""
 
@@ -54,7 +57,27 @@ def say(message: str, prefix: str = "spladerunner: ") -> None:
             print(prefix + escaped(message), file=sys.stderr, flush=True)
 
 
-def bars(weights: Mapping[str, float], own_tokens: Collection[str], width: int, left_out: int = 0) -> str:
+def has_color() -> bool:
+    """Whether standard output shows colors: a terminal that is not dumb, unless NO_COLOR is set (no-color.org)."""
+    if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
+        return False
+    return os.environ.get("TERM", "dumb") != "dumb" or "WT_SESSION" in os.environ  # the latter is Windows Terminal
+
+
+def legend(*, color: bool = False) -> str:
+    """Explains what `bars` draws."""
+    own, expansion = (_painted(ink, ink, color) for ink in (OWN, EXPANSION))
+    return f"  {own} a token of the text   + {expansion} added by the model"
+
+
+def bars(
+    weights: Mapping[str, float],
+    own_tokens: Collection[str],
+    width: int,
+    left_out: int = 0,
+    *,
+    color: bool = False,
+) -> str:
     """Draws a line per token, its weight as a bar: solid for the text's own tokens, light for expansions.
 
     weights: heaviest first. width: columns of the terminal. left_out: the number of lighter tokens that are not drawn.
@@ -67,7 +90,7 @@ def bars(weights: Mapping[str, float], own_tokens: Collection[str], width: int, 
     lines = []
     for token, weight in weights.items():
         sign, ink = (" ", OWN) if token in own_tokens else ("+", EXPANSION)
-        bar = ink * max(1, round(room * weight / heaviest))
+        bar = _painted(ink * max(1, round(room * weight / heaviest)), ink, color)
         lines.append(f"{sign} {_padded(escaped(token), names)} {weight:5.2f} {bar}")
     if left_out:
         lines.append(f"  … and {left_out} lighter")
@@ -105,6 +128,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[
         ).rstrip()
         for row in cells
     )
+
+
+def _painted(text: str, ink: str, color: bool) -> str:
+    return f"{_COLORS[ink]}{text}{_PLAIN}" if color else text
 
 
 def _columns(text: str) -> int:
