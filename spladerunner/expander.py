@@ -28,10 +28,13 @@ from spladerunner.model.integrity import BackgroundCheck, digest_of_text
 from spladerunner.model.manifest import QUERIES, ROLES, GraphRole, RoleName, TokenWeightsRole, VocabularyRecord
 from spladerunner.models import EMBEDDED
 from spladerunner.passages import Passage, TokenCount, joined
-from spladerunner.vector import SparseVector
+from spladerunner.vector import SparseVector, similarity
 from spladerunner.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # numpy.typing is slow to import
+    import numpy as np
+    from numpy.typing import NDArray
+
     from spladerunner.explanation import Explanation
     from spladerunner.inference.event_loop import WorkerThreads
     from spladerunner.model.bare_folder import Interpretation
@@ -193,11 +196,17 @@ class Expander:
         return [self.vocabulary.weights(vector) for vector in self.encode(texts, role="query")]
 
     def encode(
-        self, texts: str | Iterable[str], *, role: RoleName = "doc", overlap: int | None = None
+        self,
+        texts: str | Iterable[str],
+        *,
+        role: RoleName = "doc",
+        overlap: int | None = None,
+        show_progress_bar: bool = False,
     ) -> list[SparseVector]:
         """Encodes texts: a SparseVector for each, empty for a text without tokens.
 
-        overlap: see stream. A non-string raises TypeError with its index.
+        overlap: see stream. show_progress_bar: draws a bar of tqdm on standard error, or in a notebook.
+        A non-string raises TypeError with its index.
 
         >>> expander = Expander()
         >>> query, = expander.encode("atomic bomb", role="query")
@@ -205,7 +214,43 @@ class Expander:
         >>> query.dot(near) > query.dot(far)
         True
         """
-        return list(self.stream(list(_iterable(texts)), role=role, overlap=overlap))
+        texts = list(_iterable(texts))
+        vectors = self.stream(texts, role=role, overlap=overlap)
+        if show_progress_bar:
+            from tqdm.auto import tqdm
+
+            return list(tqdm(vectors, total=len(texts), unit=" texts"))
+        return list(vectors)
+
+    def encode_document(self, texts: str | Iterable[str], *, show_progress_bar: bool = False) -> list[SparseVector]:
+        """Encodes documents, as encode does; the name in sentence-transformers.
+
+        >>> vector, = Expander().encode_document("nuclear reactors")
+        >>> len(vector) > 0
+        True
+        """
+        return self.encode(texts, role="doc", show_progress_bar=show_progress_bar)
+
+    def encode_query(self, texts: str | Iterable[str], *, show_progress_bar: bool = False) -> list[SparseVector]:
+        """Encodes queries, by the model for queries, as encode does; the name in sentence-transformers.
+
+        >>> expander = Expander()
+        >>> expander.encode_query("atomic bomb") == expander.encode("atomic bomb", role="query")
+        True
+        """
+        return self.encode(texts, role="query", show_progress_bar=show_progress_bar)
+
+    @staticmethod
+    def similarity(queries: Sequence[SparseVector], documents: Sequence[SparseVector]) -> NDArray[np.float64]:
+        """The score of each document for each query, their dot product in float64: (queries, documents).
+
+        >>> expander = Expander()
+        >>> queries = expander.encode_query(["atomic bomb", "river bank"])
+        >>> documents = expander.encode_document(["nuclear reactors", "where the trout are"])
+        >>> expander.similarity(queries, documents).argmax(axis=1).tolist()
+        [0, 1]
+        """
+        return similarity(queries, documents)
 
     def stream(
         self, texts: Iterable[str], *, role: RoleName = "doc", overlap: int | None = None

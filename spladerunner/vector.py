@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spladerunner.errors import requires_extra
+
 if TYPE_CHECKING:  # numpy.typing is slow to import
+    import scipy.sparse
     from numpy.typing import ArrayLike, NDArray
 
 
@@ -75,6 +79,32 @@ class SparseVector:
         _, mine, theirs = np.intersect1d(self.indices, other.indices, assume_unique=True, return_indices=True)
         return float(np.dot(self.values[mine].astype(np.float64), other.values[theirs].astype(np.float64)))
 
+    def as_dict(self) -> dict[int, float]:
+        """The weights as {index: weight}, by ascending index.
+
+        >>> SparseVector([3, 7], [0.5, 2.0]).as_dict()
+        {3: 0.5, 7: 2.0}
+        """
+        return dict(zip(self.indices.tolist(), self.values.tolist(), strict=True))
+
+    def to_scipy(self, size: int | None = None) -> scipy.sparse.csr_array:
+        """The vector as a scipy.sparse.csr_array of one row: (1, size) float32.
+
+        size: of the vocabulary; by default the least that holds the indices. spladerunner.formats.csr has many rows.
+        Raises MissingExtraError if SciPy is not installed, and ValueError if an index is not below size.
+
+        >>> SparseVector([1, 3], [0.5, 2.0]).to_scipy(5).toarray().tolist()
+        [[0.0, 0.5, 0.0, 2.0, 0.0]]
+        """
+        with requires_extra("formats", "SparseVector.to_scipy"):
+            import scipy.sparse
+
+        least = int(self.indices[-1]) + 1 if len(self) else 0
+        if size is not None and size < least:
+            raise ValueError(f"size={size} is too small: the vector has the index {least - 1}")
+        row = (self.values.copy(), self.indices.copy(), [0, len(self)])
+        return scipy.sparse.csr_array(row, shape=(1, least if size is None else size))
+
     def by_weight(self) -> NDArray[np.intp]:
         """Positions in this vector, heaviest first, equal weights by index. (n,)
 
@@ -119,3 +149,27 @@ class SparseVector:
             kept &= self.values >= np.float32(max_ratio * float(self.values.max(initial=0)))
         pruned = SparseVector(self.indices[kept], self.values[kept])
         return pruned if top is None else pruned.top(top)
+
+
+def similarity(queries: Sequence[SparseVector], documents: Sequence[SparseVector]) -> NDArray[np.float64]:
+    """The dot product of each query with each document, summed in float64: (queries, documents).
+
+    >>> query, document = SparseVector([3, 7], [0.5, 2.0]), SparseVector([7, 9], [1.5, 1.0])
+    >>> similarity([query], [document, query]).tolist()
+    [[3.0, 4.25]]
+    """
+    scores = np.zeros((len(queries), len(documents)))
+    lengths = np.array([len(document) for document in documents], dtype=np.intp)
+    if not lengths.any():
+        return scores
+    columns = np.concatenate([document.indices for document in documents])
+    weights = np.concatenate([document.values for document in documents]).astype(np.float64)
+    filled = np.flatnonzero(lengths)
+    starts = (np.cumsum(lengths) - lengths)[filled]
+    size = 1 + max(int(vector.indices[-1]) for vector in (*queries, *documents) if len(vector))
+    dense = np.zeros(size)
+    for row, query in zip(scores, queries, strict=True):
+        dense[query.indices] = query.values
+        row[filled] = np.add.reduceat(weights * dense[columns], starts)
+        dense[query.indices] = 0
+    return scores

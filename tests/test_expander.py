@@ -362,3 +362,24 @@ HARD = {
 def test_hard_texts_are_handled(expander: Expander, text: str) -> None:
     (weights,) = expander.expand(text)
     assert all(weight > 0 for weight in weights.values())
+
+
+def test_the_names_of_sentence_transformers(bundle: Path) -> None:
+    expander = Expander(bundle)
+    texts = ["the cat", "", "river bank"]
+    documents, queries = expander.encode_document(texts), expander.encode_query(texts)
+    assert documents == expander.encode(texts, role="doc") and queries == expander.encode(texts, role="query")
+    assert documents != queries
+    scores = expander.similarity(queries, documents)
+    expected = [[query.dot(document) for document in documents] for query in queries]
+    assert scores.shape == (3, 3) and scores.tolist() == [pytest.approx(row) for row in expected]
+
+
+def test_a_progress_bar_on_request_counts_the_texts(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expander = Expander(bundle)
+    shown = expander.encode((f"the cat {n}" for n in range(7)), show_progress_bar=True)
+    assert "7/7" in capsys.readouterr().err
+    assert expander.encode_query(["the cat"], show_progress_bar=True) and "1/1" in capsys.readouterr().err
+    assert expander.encode_document(["the cat"], show_progress_bar=True) and "1/1" in capsys.readouterr().err
+    assert expander.encode([f"the cat {n}" for n in range(7)]) == shown
+    assert capsys.readouterr().err == ""

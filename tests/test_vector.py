@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spladerunner import SparseVector
+from spladerunner import MissingExtraError, SparseVector
+from spladerunner.vector import similarity
 
 weights = st.floats(0.0009765625, 100, width=32)
 vectors = st.dictionaries(st.integers(0, 50), weights, max_size=30).map(
@@ -45,6 +48,50 @@ def test_prune_keeps_weights_of_at_least_the_limit(vector: SparseVector, least: 
 
 def test_top_of_equal_weights_takes_the_lower_indices() -> None:
     assert SparseVector([2, 5, 9], [1, 1, 1]).top(2).indices.tolist() == [2, 5]
+
+
+@given(st.lists(vectors, max_size=4), st.lists(vectors, max_size=6))
+def test_similarity_is_the_product_of_the_dense_matrices(
+    queries: list[SparseVector], documents: list[SparseVector]
+) -> None:
+    found = similarity(queries, documents)
+    assert found.shape == (len(queries), len(documents)) and found.dtype == np.float64
+    for row, query in zip(found, queries, strict=True):
+        for score, document in zip(row, documents, strict=True):
+            exact = math.fsum((dense(query) * dense(document)).tolist())
+            assert score == pytest.approx(exact, rel=1e-14) == pytest.approx(query.dot(document), rel=1e-14)
+
+
+def test_similarity_of_documents_that_are_empty_or_have_no_common_token() -> None:
+    empty, query, document = SparseVector([], []), SparseVector([2, 4], [3.0, 5.0]), SparseVector([4, 90], [7.0, 1.0])
+    expected = [[0, 35, 0, 0], [0, 0, 0, 0]]
+    assert similarity([query, empty], [empty, document, SparseVector([1], [2.0]), empty]).tolist() == expected
+    assert similarity([document], [query]).tolist() == [[35]]
+    assert similarity([], []).shape == (0, 0) and similarity([query], [empty]).tolist() == [[0]]
+
+
+@given(vectors)
+def test_as_dict_and_to_scipy_hold_the_same_weights(vector: SparseVector) -> None:
+    entries = vector.as_dict()
+    assert list(entries) == vector.indices.tolist() and list(entries.values()) == vector.values.tolist()
+    row = vector.to_scipy(51)
+    assert row.shape == (1, 51) and row.dtype == np.float32 and np.array_equal(row.toarray()[0], dense(vector))
+    assert vector.to_scipy().shape == (1, max(entries, default=-1) + 1)
+
+
+def test_to_scipy_shares_no_memory_and_refuses_a_size_below_its_indices() -> None:
+    vector = SparseVector([1, 4], [2.0, 0.5])
+    vector.to_scipy().data[0] = 9
+    assert vector.values[0] == 2
+    with pytest.raises(ValueError, match=r"size=4 is too small: the vector has the index 4"):
+        vector.to_scipy(4)
+
+
+def test_to_scipy_without_scipy_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'spladerunner\[formats\]'"):
+        SparseVector([1], [2.0]).to_scipy()
 
 
 def test_types_are_int32_and_float32_whatever_comes_in() -> None:
