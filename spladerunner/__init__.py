@@ -25,6 +25,7 @@ from spladerunner.errors import (
     VerificationError,
 )
 from spladerunner.expander import Expander
+from spladerunner.inference.providers import Provider
 from spladerunner.inference.tokenizer import Span
 from spladerunner.model.hub import fetch
 from spladerunner.model.manifest import RoleName
@@ -51,6 +52,7 @@ __all__ = [
     "ModelSpec",
     "OutputError",
     "Passage",
+    "Provider",
     "ProviderError",
     "RoleName",
     "SharedToken",

@@ -18,8 +18,9 @@ from spladerunner.inference.cpu_count import available_cores
 from spladerunner.inference.encoder import Encoder, GraphEncoder, TokenWeightsEncoder
 from spladerunner.inference.fork import renew_in_child
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
+from spladerunner.inference.providers import CPU, Provider, check_providers, check_target, device_of
 from spladerunner.inference.scheduler import run_in_order
-from spladerunner.inference.session import CPU, Session, check_providers
+from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import Span, TokenizedText, Tokenizer
 from spladerunner.log import debug
 from spladerunner.model.bundle import Bundle
@@ -36,6 +37,8 @@ if TYPE_CHECKING:  # numpy.typing is slow to import
     from numpy.typing import NDArray
 
     from spladerunner.explanation import Explanation
+    from spladerunner.inference.batch_encoder import BatchEncoder
+    from spladerunner.inference.batches import Batch
     from spladerunner.inference.event_loop import WorkerThreads
     from spladerunner.model.bare_folder import Interpretation
 
@@ -56,10 +59,11 @@ class Expander:
         By default as the model's manifest says.
     threads: texts of all calls that run at the same time, one thread each. By default the cores that this process may
         use, by its affinity and its CPU quota.
-    providers: execution providers of onnxruntime, in order of preference. By default the CPU.
+    providers: execution providers of onnxruntime, in order of preference: names, or names with options such as
+        ("CUDAExecutionProvider", {"device_id": 1}). By default the CPU. On a GPU, texts run in padded batches.
     tokens_in_flight: limit of the tokens that run at the same time, of all calls; a longer text runs alone. It bounds
         memory: a running text takes its tokens × vocabulary size × 4 bytes. By default twice `threads` texts of full
-        length.
+        length, and on a GPU four full batches.
     revision: branch, tag or commit of a repository on the Hub.
     pooling, activation, query: how to run a graph without a bundle, where the files beside it do not say: "max" or
         "sum"; "log1p_relu", "log1p_log1p_relu" or "relu"; and what serves queries, "model" for the same graph, "idf"
@@ -87,7 +91,7 @@ class Expander:
         max_length: int | Mapping[RoleName, int] | None = None,
         *,
         threads: int | None = None,
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Provider] | None = None,
         tokens_in_flight: int | None = None,
         revision: str | None = None,
         pooling: str | None = None,
@@ -110,8 +114,10 @@ class Expander:
         }
         self._providers = (CPU,) if providers is None else tuple(providers)
         check_providers(self._providers)
+        self._on_gpu = device_of(self._providers) is not None
         interpretation = _interpretation(pooling, activation, query)
         self._bundle = Bundle.open(find_folder(model, revision=revision), interpretation)
+        check_target(self._bundle.weight_type, self._providers, self._bundle.name)
         self._tokenizer = _read_tokenizer(self._bundle)
         self._max_length = self._lengths(max_length)
         self._threads = available_cores() if threads is None else _at_least(1, "threads", threads)
@@ -119,6 +125,10 @@ class Expander:
             self._tokens_in_flight = _at_least(1, "batch_tokens", batch_tokens)
         elif tokens_in_flight is not None:
             self._tokens_in_flight = _at_least(1, "tokens_in_flight", tokens_in_flight)
+        elif self._on_gpu:
+            from spladerunner.inference.batches import TOKENS_IN_FLIGHT  # CPUs start without
+
+            self._tokens_in_flight = TOKENS_IN_FLIGHT
         else:
             self._tokens_in_flight = 2 * self._threads * max(self._max_length.values())
         self._encoders: dict[RoleName, Encoder] = {}
@@ -275,7 +285,12 @@ class Expander:
         _check_role(role)
         texts = _iterable(texts)
         threads = min(self._threads, len(texts)) if isinstance(texts, Sequence) else self._threads
-        return self._stream((self._tokenize(text, role) for text in _checked(texts)), role, max(threads, 1))
+        tokenize = partial(self._tokenize, role=role)
+        if not self._on_gpu:
+            return self._stream(map(tokenize, _checked(texts)), role, max(threads, 1))
+        from spladerunner.inference.batches import tokenize_ahead  # CPUs start without
+
+        return self._stream(tokenize_ahead(_checked(texts), tokenize, self._threads), role, self._threads)
 
     def passages(
         self, texts: str | Iterable[str], *, role: RoleName = "doc", overlap: int | None = 0
@@ -429,12 +444,35 @@ class Expander:
 
     def _stream(self, texts: Iterable[TokenizedText], role: RoleName, threads: int) -> Iterator[SparseVector]:
         encoder = self._encoder(role)
+        if self._on_gpu:
+            from spladerunner.inference.batch_encoder import BatchEncoder  # CPUs start without
+
+            if isinstance(encoder, BatchEncoder):
+                return self._stream_in_batches(texts, role, encoder)
 
         def run(text: TokenizedText) -> SparseVector:
             with self._running.admit(text.ids.size):
                 return encoder(text)
 
         return run_in_order(texts, run, threads=threads, tokens_in_flight=self._tokens_in_flight)
+
+    def _stream_in_batches(
+        self, texts: Iterable[TokenizedText], role: RoleName, encoder: BatchEncoder
+    ) -> Iterator[SparseVector]:
+        from spladerunner.inference.batches import WORKERS, run_in_batches
+
+        def run(batch: Batch) -> list[SparseVector]:
+            with self._running.admit(batch.tokens):
+                return encoder.encode(batch)
+
+        return run_in_batches(
+            texts,
+            run,
+            budget=encoder.budget,
+            max_length=self._max_length[role],
+            threads=min(self._threads, WORKERS),
+            tokens_in_flight=self._tokens_in_flight,
+        )
 
     def _tokenize(self, text: str, role: RoleName) -> TokenizedText:
         with self._tokenizing.admit(len(text)):
@@ -466,6 +504,10 @@ class Expander:
             content = None if graph.is_large and not self._bundle.files else bytes(graph.content)
             session = Session(graph.path, self._providers, content=content, initializers=graph.initializers)
         graph.release()
+        if session.device is not None:
+            from spladerunner.inference.batch_encoder import BatchEncoder  # CPUs start without
+
+            return BatchEncoder(session, self.vocabulary)
         return GraphEncoder(session, self.vocabulary, role.pooling, role.activation)
 
     def _lengths(self, max_length: int | Mapping[RoleName, int] | None) -> dict[RoleName, int]:

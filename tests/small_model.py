@@ -86,7 +86,10 @@ class SmallGraph:
         output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", "L", self.embedding.shape[0]])
         if pools_inside:
             nodes += [
-                helper.make_node("ReduceMax", ["logits", "middle"], ["pooled"], keepdims=0),
+                helper.make_node("Sub", ["mask", "one"], ["minus_one_at_padding"]),
+                helper.make_node("Mul", ["minus_one_at_padding", "huge"], ["below_all_logits"]),
+                helper.make_node("Add", ["logits", "below_all_logits"], ["visible"]),
+                helper.make_node("ReduceMax", ["visible", "middle"], ["pooled"], keepdims=0),
                 helper.make_node("Relu", ["pooled"], ["positive"]),
                 helper.make_node("Add", ["positive", "one"], ["above_one"]),
                 helper.make_node("Log", ["above_one"], ["weights"]),
@@ -99,6 +102,7 @@ class SmallGraph:
             "middle": np.array([1]),
             "one": np.array(1, dtype=np.float32),
             "factor": np.array(factor, dtype=np.float32),
+            "huge": np.array(1e9, dtype=np.float32),
             "zero": np.array(0),
             "one_index": np.array(1),
             "positions": np.zeros((positions or 0, HIDDEN), dtype=np.float32),

@@ -29,6 +29,7 @@ PUBLIC = {
         "ModelSpec",
         "OutputError",
         "Passage",
+        "Provider",
         "ProviderError",
         "RoleName",
         "SharedToken",

@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from spladerunner import Expander
 from spladerunner.errors import ModelFilesError, ProviderError
-from spladerunner.inference.session import Session, check_providers
+from spladerunner.inference.providers import check_providers
+from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import TokenizedText
 from tests.control_group import control_group
 from tests.small_model import SmallGraph

@@ -132,7 +132,7 @@ class _Pooling:
             largest = [self._largest(states, *each) for each in self._tiles(decoder.matrix)]
             logits = self._float32(self._node("Concat", largest, "largest", axis=1), "largest_float32")
             logits = self._node("Add", [logits, self._constant("bias", decoder.bias)], "biased")
-            weights = self._activated(logits, "activated")
+            weights = self._node("Add", [self._activated(logits, "activated"), self._guard(states)], "guarded")
         else:
             weighed = self._float32(mask, "mask_float32")
             tiles = zip(self._tiles(decoder.matrix), self._tiles(decoder.bias), strict=True)
@@ -155,6 +155,13 @@ class _Pooling:
     def _largest(self, states: str, tile: str, matrix: NDArray[np.floating]) -> str:
         logits = self._node("MatMul", [states, self._constant(f"{tile}_matrix", matrix)], f"{tile}_logits")
         return self._node("ReduceMax", [logits, self._constant("one", np.array([1]))], f"{tile}_largest", keepdims=0)
+
+    def _guard(self, states: str) -> str:
+        """(B, 1): 0, or NaN for a text whose hidden states overflowed, which a maximum and relu may hide."""
+        zero = self._constant("nothing", np.array(0, np.float32))
+        zeros = self._node("Mul", [self._float32(states, "states_float32"), zero], "zeros")
+        total = self._node("ReduceSum", [zeros, self._constant("both", np.array([1, 2]))], "guard_total", keepdims=0)
+        return self._node("Unsqueeze", [total, self._constant("last", np.array([-1]))], "guard")
 
     def _total(
         self, hidden: str, mask: str, tile: str, matrix: NDArray[np.floating], bias: NDArray[np.floating]

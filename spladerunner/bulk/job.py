@@ -22,7 +22,7 @@ from spladerunner.errors import InputError, OutputError
 from spladerunner.expander import Expander
 from spladerunner.filesystem import is_url, without_query
 from spladerunner.formats import DEFAULT, FORMATS
-from spladerunner.inference.session import ONNXRUNTIME_VERSION
+from spladerunner.inference.arena import ONNXRUNTIME_VERSION
 from spladerunner.model.manifest import RoleName
 from spladerunner.parquet import table
 from spladerunner.parquet.parts import Job, is_part

@@ -8,6 +8,7 @@ import sys
 
 from spladerunner.expander import Expander
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
+from spladerunner.inference.providers import Provider
 from spladerunner.model.hub import split_revision
 from spladerunner.model.manifest import QUERIES
 from spladerunner.models import EMBEDDED
@@ -40,8 +41,10 @@ def add_model_options(parser: argparse.ArgumentParser, *, default_model: bool = 
     group.add_argument(
         "--provider",
         action="append",
-        metavar="NAME",
-        help="an execution provider of onnxruntime; repeat it, best first (default: CPUExecutionProvider)",
+        type=provider,
+        metavar="NAME[:KEY=VALUE,...]",
+        help="an execution provider of onnxruntime, with options such as CUDAExecutionProvider:device_id=1; repeat it, "
+        "best first (default: CPUExecutionProvider)",
     )
     graph = parser.add_argument_group("a model without a bundle", "What the files beside its graph do not say:")
     graph.add_argument("--pooling", choices=POOLINGS, help="how the logits of a text's tokens become one")
@@ -78,6 +81,17 @@ def open_expander(options: argparse.Namespace, model: str | None = None) -> Expa
         )
     except ValueError as error:
         parser.error(str(error))
+
+
+def provider(text: str) -> Provider:
+    """The name of an execution provider, with options if there are any."""
+    name, colon, options = text.partition(":")
+    if not colon:
+        return name
+    pairs = [pair.partition("=") for pair in options.split(",")]
+    if not all(key and value for key, _, value in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME or NAME:KEY=VALUE,...")
+    return name, {key: value for key, _, value in pairs}
 
 
 def positive_count(text: str) -> int:

@@ -18,7 +18,7 @@ import tokenizers
 from spladerunner import __version__
 from spladerunner.errors import InputError, ModelFilesError
 from spladerunner.expander import Expander
-from spladerunner.inference.session import ONNXRUNTIME_VERSION
+from spladerunner.inference.arena import ONNXRUNTIME_VERSION
 from spladerunner.model.hub import fetch
 from spladerunner.model.manifest import RoleName
 from spladerunner.parquet import table

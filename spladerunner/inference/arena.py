@@ -30,6 +30,8 @@ import onnxruntime
 from spladerunner.inference.fork import native_lock
 from spladerunner.log import debug
 
+ONNXRUNTIME_VERSION: str = getattr(onnxruntime, "__version__", "")
+
 PATIENCE = 256
 """Successive runs that need less than half the peak before memory is given back."""
 

@@ -85,3 +85,27 @@ def sparsify(
     indices = np.flatnonzero((pooled > 0) & carries_weight)
     values = pooled[indices]
     return SparseVector(indices, activation(values) if activation else values)
+
+
+def sparsify_rows(weights: NDArray[np.floating], carries_weight: NDArray[np.bool_]) -> list[SparseVector]:
+    """The positive weights of each text of a batch.
+
+    weights: (B, V) float16 or float32, from a graph that pools inside. carries_weight: as in sparsify.
+    Raises ValueError if a weight is not finite.
+
+    >>> sparsify_rows(np.array([[0, 0.5], [2, 1]], np.float16), np.array([True, True]))[1].values.tolist()
+    [2.0, 1.0]
+    """
+    if weights.dtype == np.float16:  # NumPy converts each to float32 to compare it; its bits order as integers do
+        bits = weights.view(np.int16)
+        positive, finite = bits > 0, (bits & 0x7FFF) < 0x7C00
+    else:
+        positive, finite = weights > 0, np.isfinite(weights)
+    if not finite.all():
+        raise ValueError("the output of the graph contains numbers that are not finite")
+    positive &= carries_weight
+    vectors = []
+    for row, chosen in zip(weights, positive, strict=True):
+        indices = np.flatnonzero(chosen)
+        vectors.append(SparseVector(indices, row[indices]))
+    return vectors

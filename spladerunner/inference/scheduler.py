@@ -10,22 +10,31 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
-
-from spladerunner.inference.tokenizer import TokenizedText
-from spladerunner.vector import SparseVector
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
+class Sized(Protocol):
+    """A text, or a batch of texts."""
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens that a run of it takes."""
+
+
+_Sized = TypeVar("_Sized", bound=Sized)
+_Result = TypeVar("_Result")
+
+
 def run_in_order(
-    texts: Iterable[TokenizedText],
-    run: Callable[[TokenizedText], SparseVector],
+    texts: Iterable[_Sized],
+    run: Callable[[_Sized], _Result],
     *,
     threads: int,
     tokens_in_flight: int,
-) -> Iterator[SparseVector]:
+) -> Iterator[_Result]:
     """Yields run(text) for each text, in the order of the texts, from up to `threads` threads.
 
     At most tokens_in_flight tokens are running or waiting for their turn to be yielded; a text of more runs alone.
@@ -39,9 +48,9 @@ def run_in_order(
     process = os.getpid()
     from concurrent.futures import ThreadPoolExecutor  # one text starts faster without
 
-    in_flight: deque[tuple[int, Future[SparseVector]]] = deque()
+    in_flight: deque[tuple[int, Future[_Result]]] = deque()
 
-    def take() -> SparseVector:
+    def take() -> _Result:
         if os.getpid() != process:
             raise RuntimeError("a stream of vectors cannot be continued in a forked process: begin another one there")
         return in_flight.popleft()[1].result()
@@ -60,9 +69,9 @@ def run_in_order(
                 raise
             if text is None:
                 break
-            while in_flight and sum(size for size, _ in in_flight) + text.ids.size > tokens_in_flight:
+            while in_flight and sum(size for size, _ in in_flight) + text.tokens > tokens_in_flight:
                 yield take()
-            in_flight.append((text.ids.size, executor.submit(run, text)))
+            in_flight.append((text.tokens, executor.submit(run, text)))
         while in_flight:
             yield take()
     except GeneratorExit:  # maybe from the garbage collector, inside any code: waiting for threads could be a deadlock

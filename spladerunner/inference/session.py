@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from types import MappingProxyType
@@ -14,16 +15,26 @@ from spladerunner.inference import arena  # before onnxruntime, which reads the 
 # isort: split
 import onnxruntime
 
-from spladerunner.errors import ModelFilesError, ProviderError
+from spladerunner.errors import ModelFilesError
+from spladerunner.inference.arena import ONNXRUNTIME_VERSION
 from spladerunner.inference.fork import destroy, native_lock
+from spladerunner.inference.providers import (
+    CPU,
+    Device,
+    Provider,
+    check_providers,
+    device_of,
+    load_libraries,
+    not_started,
+    provider_name,
+)
 from spladerunner.inference.tokenizer import TokenizedText
 from spladerunner.log import debug
 
 if TYPE_CHECKING:  # numpy.typing is slow to import
     from numpy.typing import NDArray
 
-CPU = "CPUExecutionProvider"
-ONNXRUNTIME_VERSION: str = onnxruntime.__version__
+    from spladerunner.inference.batches import Batch
 
 SLOWER_FUSIONS = ("SkipLayerNormFusion",)
 """Optimizers that make a graph slower: on CPUs, onnxruntime's one operator for a sum and its layer normalization takes
@@ -41,17 +52,18 @@ _INPUTS = {
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 
 
-def check_providers(providers: Sequence[str]) -> None:
-    """Raises ProviderError if none is named, or the installed onnxruntime lacks one of them."""
-    available = onnxruntime.get_available_providers()
-    missing = [name for name in providers if name not in available]
-    if missing or not providers:
-        raise ProviderError(
-            f"providers={list(providers)!r} are not available: this onnxruntime has {available}. "
-            "For CUDA, install onnxruntime-gpu instead of onnxruntime.",
-            providers=missing,
-            available=available,
-        )
+_PROVIDER_FAILURES = ("EP Error", "CUDA", "CUDNN", "cuDNN", "HIP", "DirectML")
+"""Parts of onnxruntime's messages when a provider cannot start."""
+
+_MEMORY_FAILURES = ("Failed to allocate memory", "out of memory", "smaller than requested bytes")
+"""Parts of onnxruntime's messages when a run needs more memory than a device has."""
+
+_MOST_SHAPES = 64
+"""Shapes of batches whose buffers are kept on the device."""
+
+
+class DeviceMemoryError(ModelFilesError):
+    """A batch does not fit into the memory of its device."""
 
 
 class Session:
@@ -59,8 +71,9 @@ class Session:
 
     path: of the graph. content: of its file, and initializers: its tensors from other files, by name; without content,
     onnxruntime opens path and the files that it names.
+    device: where a graph that pools inside runs batches; by default the GPU of the first provider, if it is one's.
 
-    Each run takes one thread. The same input gives the same output, bit for bit, from any thread.
+    Each run takes one thread. On the CPU the same input gives the same output, bit for bit, from any thread.
     Raises ModelFilesError if the graph cannot be read or is not a masked language model, ProviderError if a provider
     that was asked for did not start.
     """
@@ -68,15 +81,18 @@ class Session:
     def __init__(
         self,
         path: str | PathLike[str],
-        providers: Sequence[str] = (CPU,),
+        providers: Sequence[Provider] = (CPU,),
         *,
         content: bytes | None = None,
         initializers: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+        device: Device | None = None,
     ) -> None:
         check_providers(providers)
         self.path = path
         self._initializers = initializers  # onnxruntime reads them where they are, as long as the session exists
-        self._on_cpu = list(providers) == [CPU]
+        names = [provider_name(each) for each in providers]
+        self._on_cpu = names == [CPU]
+        on_gpu = device_of(providers) is not None
         options = onnxruntime.SessionOptions()
         # Texts run at the same time, one thread each: faster than many threads on one text.
         options.intra_op_num_threads = 1
@@ -89,6 +105,7 @@ class Session:
         saturates = arena.products_saturate()
         if saturates:
             options.add_session_config_entry("session.x64quantprecision", "1")
+        load_libraries(providers)
         try:
             with native_lock():
                 options.add_external_initializers(
@@ -98,9 +115,13 @@ class Session:
                     str(path) if content is None else content,
                     options,
                     providers=list(providers),
-                    disabled_optimizers=list(SLOWER_FUSIONS),
+                    # The fusions are slower on CPUs alone.
+                    disabled_optimizers=[] if on_gpu else list(SLOWER_FUSIONS),
+                    enable_fallback=0,  # to the CPU, with a message on standard output
                 )
         except Exception as error:  # onnxruntime's errors share no narrower type
+            if on_gpu and any(sign in str(error) for sign in _PROVIDER_FAILURES):
+                raise not_started(names[:1], [CPU], path, str(error)) from error
             raise ModelFilesError(
                 f"{path} cannot be opened by onnxruntime {ONNXRUNTIME_VERSION}: {error}. "
                 "Fetch or export the model again.",
@@ -108,12 +129,8 @@ class Session:
             ) from error
         self._session._model_bytes = None  # onnxruntime has read them, and would keep them
         started = self._session.get_providers()
-        if absent := [name for name in providers if name not in started]:
-            raise ProviderError(
-                f"{absent} did not start: onnxruntime opened {path} with {started} only.",
-                providers=absent,
-                available=started,
-            )
+        if absent := [name for name in names if name not in started]:
+            raise not_started(absent, started, path)
         self._inputs = [node.name for node in self._session.get_inputs()]
         if "input_ids" not in self._inputs or not set(self._inputs) <= set(_INPUTS):
             raise ModelFilesError(
@@ -141,6 +158,10 @@ class Session:
                 found=output.shape,
             )
         self.pools_inside: bool = len(output.shape) == 2
+        masked = {"attention_mask", "input_mask"} & {*self._inputs}
+        self.device = (device or device_of(providers)) if self.pools_inside and masked else None
+        self._on_device = threading.Lock()
+        self._buffers: dict[tuple[int, ...], dict[str, onnxruntime.OrtValue]] = {}
         self.vocabulary_size: int | None = output.shape[-1] if isinstance(output.shape[-1], int) else None
         debug(
             __name__,
@@ -155,7 +176,7 @@ class Session:
 
     def __del__(self) -> None:
         destroy(
-            [self.__dict__.pop("_session", None), self.__dict__.pop("_initializers", None)]
+            [self.__dict__.pop(name, None) for name in ("_buffers", "_session", "_initializers")]
         )  # destroying a session takes the arena's lock
 
     def run(self, text: TokenizedText) -> NDArray[np.floating]:
@@ -172,3 +193,39 @@ class Session:
                 path=self.path,
             ) from error
         return output
+
+    def run_batch(self, batch: Batch) -> NDArray[np.floating]:
+        """Weights (B, V) of a batch, from inputs that are copied to the device's own buffers. One batch runs at a time.
+
+        Raises DeviceMemoryError if the batch does not fit into the device's memory, ModelFilesError if the graph fails.
+        """
+        assert self.device is not None
+        try:
+            with self._on_device, native_lock():
+                binding = self._session.io_binding()
+                for name, buffer in self._buffers_for(batch).items():
+                    buffer.update_inplace(getattr(batch, _INPUTS[name]))
+                    binding.bind_ortvalue_input(name, buffer)
+                binding.bind_output(self._output, self.device.type, self.device.id)
+                self._session.run_with_iobinding(binding)
+                weights: NDArray[np.floating] = binding.copy_outputs_to_cpu()[0]
+        except Exception as error:  # onnxruntime's errors share no narrower type
+            rows, length = batch.ids.shape
+            kind = DeviceMemoryError if any(sign in str(error) for sign in _MEMORY_FAILURES) else ModelFilesError
+            raise kind(f"{self.path} failed on {rows} texts of {length} tokens: {error}", path=self.path) from error
+        return weights
+
+    def _buffers_for(self, batch: Batch) -> dict[str, onnxruntime.OrtValue]:
+        """Buffers on the device for the inputs of batches of this shape, kept for the next."""
+        assert self.device is not None
+        shape = batch.ids.shape
+        if shape not in self._buffers:
+            if len(self._buffers) >= _MOST_SHAPES:
+                self._buffers.clear()
+            self._buffers[shape] = {
+                name: onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+                    list(shape), np.int64, self.device.type, self.device.id
+                )
+                for name in self._inputs
+            }
+        return self._buffers[shape]

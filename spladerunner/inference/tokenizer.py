@@ -41,6 +41,11 @@ class TokenizedText(NamedTuple):
     type_ids: NDArray[np.int64]
     content_tokens: int
 
+    @property
+    def tokens(self) -> int:
+        """The number of tokens, special ones included."""
+        return self.ids.size
+
 
 class Window(NamedTuple):
     """A window of a text. start, end: of its tokens in the text. tokens: of the whole text, without special ones."""

@@ -45,7 +45,7 @@ TOKENIZER_LIMIT = 128 << 20
 class Bundle(NamedTuple):
     """A model on disk.
 
-    files, vocabulary: as the manifest records them; empty and None for a folder without a manifest.
+    files, vocabulary, weight_type: as the manifest records them; empty and None for a folder without a manifest.
     digest: SHA-256 of the manifest that was read; None without one.
     """
 
@@ -56,6 +56,7 @@ class Bundle(NamedTuple):
     files: Mapping[str, FileRecord] = MappingProxyType({})
     vocabulary: VocabularyRecord | None = None
     digest: str | None = None
+    weight_type: str | None = None
 
     @classmethod
     def open(cls, folder: Path, interpretation: Interpretation | None = None) -> Bundle:
@@ -191,6 +192,7 @@ def _open_bundle(folder: Path) -> Bundle:
         files=manifest.files,
         vocabulary=manifest.vocabulary,
         digest=digest(content),
+        weight_type=manifest.weight_type,
     )
 
 
