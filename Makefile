@@ -5,6 +5,7 @@
 # make engines  vectors in real search engines, in an environment with those
 # make browser  tests of the pages in a headless Chromium, in an environment of their own
 # make mutants  breaks the code in 300 small ways, and counts the breaks that no test notices; half an hour
+# make attack   random texts, faults, files and load against what is promised; an hour, or MINUTES=10
 # make bench    every table of benchmarks/; an hour, with nothing else running
 # make models   the embedded bundle again, from its checkpoints
 # make quality  nDCG@10 of the embedded bundle, its checkpoints and BM25
@@ -12,6 +13,7 @@
 
 PYTHON ?= python3
 SHARED ?= ../shared
+MINUTES ?= 60
 RUN := .venv
 CHECK := .venv-check
 TEST := .venv-test
@@ -26,7 +28,7 @@ SOURCES := pyproject.toml README.md $(shell find spladerunner export models -typ
 SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.
 QUESTION := who built the nuclear bomb
 
-.PHONY: run check lint types quick test docs engines browser mutants bench models quality picture clean
+.PHONY: run check lint types quick test docs engines browser mutants attack bench models quality picture clean
 
 run: $(RUN)/installed
 	@$(RUN)/bin/spladerunner expand --top 12 "$(SENTENCE)"
@@ -64,8 +66,11 @@ browser: $(BROWSER)/installed
 mutants: $(MUTANTS)/installed
 	$(MUTANTS)/bin/python -m tests.mutation
 
+attack: $(TEST)/installed
+	$(TEST)/bin/python -m tests.attack --minutes $(MINUTES) --page docs/reliability.md
+
 bench: $(TEST)/installed
-	for command in throughput cold_start latency memory scaling size lab.levers lab.invariance lab.share; do \
+	for command in throughput cold_start latency memory callers scaling size lab.levers lab.invariance lab.share; do \
 		$(TEST)/bin/python -m benchmarks.$$command $(SHARED) .bench || exit 1; done
 	$(TEST)/bin/python -m benchmarks.plot
 

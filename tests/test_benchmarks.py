@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmarks import cold_start, latency, memory, scaling, size, systems, throughput, workload
+from benchmarks import callers, cold_start, latency, memory, scaling, size, systems, throughput, workload
 from benchmarks.harness import (
     HERE,
     LAB_RESULTS,
@@ -117,6 +117,7 @@ def tables() -> dict[str, list[str]]:
             memory.report(records["memory"]),
             size.report(records["size"]),
             scaling.report(records["scaling"]),
+            *(callers.report(records["callers"]) for _ in {"callers"} & records.keys()),
         ],
         "lab/README.md": [
             *(levers.report(shape, records[f"levers {shape}"]) for shape in levers.SHAPES),
@@ -289,6 +290,26 @@ def test_processes_encode_side_by_side(tmp_path: Path) -> None:
     program.write_text(f"#!/bin/sh\n{take}\necho ready\nread line\necho $n\n")
     program.chmod(0o755)
     assert scaling.speed_of_processes(program, bundle, texts, 20, processes=3) == 3 * 20 / 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [callers.LIST, *callers.KINDS])
+def test_callers_share_the_documents(tmp_path: Path, kind: str) -> None:
+    bundle, texts = write_bundle(tmp_path / "bundle"), tmp_path / "texts.json"
+    texts.write_text(json.dumps({"collection": ["the cat", "river bank", "dog"]}))
+    found = callers.measure(PYTHON, str(bundle), texts, kind, callers=2, count=3)
+    assert found["docs_per_second"] > 0 and found["peak_mb"] > 10
+    assert (found["p99"] is None) == (kind == callers.LIST)
+
+
+def test_callers_are_compared_with_one_list() -> None:
+    rounds = [{"docs_per_second": speed, "p50": 0.002, "p99": 0.003, "peak_mb": 50.0} for speed in (90.0, 110.0, 80.0)]
+    one_list = {"docs_per_second": 100.0, "p50": None, "p99": None, "peak_mb": 40.0}
+    table = callers.report({callers.LIST: callers.medians([one_list]), "8, threads": callers.medians(rounds)})
+    assert table.splitlines()[2:] == [
+        "| one list | 100 | 1.00 |  |  | 40 | 1.00 |",
+        "| 8, threads | 90 | 0.90 | 2.0 | 3.0 | 50 | 1.25 |",
+    ]
 
 
 def test_metadata_and_shared_libraries_count_with_their_package(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 import tokenizers
@@ -14,10 +14,8 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 
 from spladerunner.inference.prefix import prefixes, reads_words_apart
 
-ATTACK = "SPLADERUNNER_ATTACK" in os.environ
-"""Set in the environment to try a million strings and all code points."""
-
-STRINGS = 1_000_000 if ATTACK else 4_000
+STRINGS = 4_000
+"""`make attack` tries a million."""
 
 WORDS = (
     "the cat sat u.s.a. reactor don't I'll a B 1234567 x1y naïve Straße ΣΑΣ İ . , -- <mask> [MASK] ##ing Ġ <x> Tok { É"
@@ -132,7 +130,29 @@ def unigram() -> models.Unigram:
     return models.Unigram([(piece, -float(at)) for at, piece in enumerate(pieces)], unk_id=0)
 
 
-FAMILIES = [
+def word_level() -> models.WordLevel:
+    words = [
+        "[UNK]",
+        "the",
+        "cat",
+        "sat",
+        "a",
+        "b",
+        "u",
+        "s",
+        ".",
+        ",",
+        "u.s.a.",
+        "1234567",
+        "don't",
+        "naïve",
+        "数",
+        "É",
+    ]
+    return models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="[UNK]")
+
+
+FAMILIES: list[tuple[Callable[[], Any], list[Any]]] = [
     (word_piece, [pre_tokenizers.BertPreTokenizer()]),
     (word_piece, [pre_tokenizers.Whitespace(), pre_tokenizers.WhitespaceSplit()]),
     (word_piece, [pre_tokenizers.Sequence([pre_tokenizers.Punctuation(), pre_tokenizers.WhitespaceSplit()])]),
@@ -141,22 +161,33 @@ FAMILIES = [
     (lambda: byte_pairs(byte_level=False), [pre_tokenizers.Metaspace()]),
     (unigram, [pre_tokenizers.Metaspace(), pre_tokenizers.Metaspace(prepend_scheme="first")]),
     (unigram, [pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])]),
+    (word_level, [pre_tokenizers.Whitespace(), pre_tokenizers.WhitespaceSplit(), pre_tokenizers.BertPreTokenizer()]),
 ]
+FLAGS = ("lstrip", "rstrip", "normalized", "single_word")
+
+
+def assembled(
+    model: Any, splitter: Any, normalizer: Any = None, added: Iterable[tuple[AddedToken, bool]] = ()
+) -> Tokenizer:
+    """A tokenizer of these parts. added: tokens, and whether each is special."""
+    made = Tokenizer(model)
+    made.pre_tokenizer = splitter
+    if normalizer is not None:
+        made.normalizer = normalizer
+    for token, special in added:
+        (made.add_special_tokens if special else made.add_tokens)([token])
+    return made
 
 
 @st.composite
 def tokenizers_of_all_families(draw: st.DrawFn) -> Tokenizer:
     model, splitters = draw(st.sampled_from(FAMILIES))
-    made = Tokenizer(model())
-    normalizer = draw(st.sampled_from(NORMALIZERS))
-    if normalizer is not None:
-        made.normalizer = normalizer
-    made.pre_tokenizer = draw(st.sampled_from(splitters))
     flag = st.booleans()
-    for content in draw(st.lists(st.sampled_from(ADDED), max_size=4, unique=True)):
-        flags = {name: draw(flag) for name in ("lstrip", "rstrip", "normalized", "single_word")}
-        (made.add_special_tokens if draw(flag) else made.add_tokens)([AddedToken(content, **flags)])
-    return made
+    added = [
+        (AddedToken(content, **{name: draw(flag) for name in FLAGS}), draw(flag))
+        for content in draw(st.lists(st.sampled_from(ADDED), max_size=4, unique=True))
+    ]
+    return assembled(model(), draw(st.sampled_from(splitters)), draw(st.sampled_from(NORMALIZERS)), added)
 
 
 texts = st.lists(
@@ -182,30 +213,69 @@ def test_the_tokens_of_a_prefix_are_the_first_tokens_of_the_text(made: Tokenizer
         assert agrees(made, text, length), (text, length)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", range(4))
-def test_no_code_point_changes_the_tokens_before_it(family: int) -> None:
-    """All code points if ATTACK is set, else a part: at the start, the middle and the end of words and texts."""
-    model, splitter, normalizer = [
-        (word_piece(), pre_tokenizers.BertPreTokenizer(), normalizers.BertNormalizer()),
-        (byte_pairs(), pre_tokenizers.ByteLevel(), normalizers.NFC()),
-        (byte_pairs(), pre_tokenizers.ByteLevel(add_prefix_space=False), None),
-        (unigram(), pre_tokenizers.Metaspace(), normalizers.NFKC()),
-    ][family]
-    made = Tokenizer(model)
-    made.pre_tokenizer = splitter
-    if normalizer is not None:
-        made.normalizer = normalizer
-    for chunk in chunks(64):
-        text = " ".join(f"{character} the{character} cat {character}x sa{character}t" for character in chunk)
-        assert agrees(made, text, len(text) // 5), (hex(ord(chunk[0])), hex(ord(chunk[-1])))
+SWEPT = {
+    "WordPiece": assembled(word_piece(), pre_tokenizers.BertPreTokenizer(), normalizers.BertNormalizer()),
+    "BPE": assembled(byte_pairs(), pre_tokenizers.ByteLevel(), normalizers.NFC()),
+    "Unigram": assembled(unigram(), pre_tokenizers.Metaspace(), normalizers.NFKC()),
+    "WordLevel": assembled(word_level(), pre_tokenizers.Whitespace(), normalizers.Lowercase()),
+    "added tokens": assembled(
+        word_piece(),
+        pre_tokenizers.BertPreTokenizer(),
+        normalizers.BertNormalizer(),
+        [
+            (AddedToken("<mask>", lstrip=True, normalized=False), True),
+            (AddedToken("u.s.a.", rstrip=True), False),
+            (AddedToken("Tok", single_word=True), False),
+            (AddedToken("naïve", normalized=True), False),
+        ],
+    ),
+}
+"""Tokenizers that read all code points."""
 
 
-def chunks(size: int) -> Iterator[str]:
-    for start in range(0, sys.maxunicode + 1, size if ATTACK else 20 * size):
-        characters = (chr(at) for at in range(start, min(start + size, sys.maxunicode + 1)))
-        if chunk := "".join(character for character in characters if not "\ud800" <= character <= "\udfff"):
-            yield chunk
+def unit(character: str) -> str:
+    """A text with the character in all positions: where it begins, in and between words, beside each cut."""
+    return "#a #b d#c # x y # <mask>#Tok# u.s.a.#".replace("#", character)
+
+
+def sweep(made: Tokenizer, characters: Iterable[str]) -> str | None:
+    """A text with one of the characters of which a prefix has other tokens than the whole, or None."""
+    texts = list(map(unit, characters))
+    beginnings = [(text, prefix) for text in texts for prefix in prefixes_of_all_lengths(text)]
+    wholes = dict(zip(texts, made.encode_batch(texts, add_special_tokens=False), strict=True))
+    encodings = made.encode_batch([prefix for _, prefix in beginnings], add_special_tokens=False)
+    for (text, _), encoding in zip(beginnings, encodings, strict=True):
+        if wholes[text].ids[: len(encoding.ids)] != encoding.ids:
+            return text
+    return None
+
+
+def prefixes_of_all_lengths(text: str) -> Iterator[str]:
+    """The first prefix for each length asked for, from the shortest to the one before the whole text."""
+    length = 0
+    while (prefix := next(prefixes(text, length))) != text:
+        yield prefix
+        length = len(prefix) + 1
+
+
+def chunks(size: int) -> list[str]:
+    """All code points but the surrogates, this many a string."""
+    everything = "".join(chr(at) for at in range(sys.maxunicode + 1) if not 0xD800 <= at <= 0xDFFF)
+    return [everything[at : at + size] for at in range(0, len(everything), size)]
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_no_code_point_changes_the_tokens_before_it(name: str) -> None:
+    """A part of all code points, which `make attack` tries: those of the first page, and every 997th."""
+    (everything,) = chunks(sys.maxunicode)
+    made = SWEPT[name]
+    assert len(everything) == 1_112_064 and reads_words_apart(made)
+    assert sweep(made, everything[:256] + everything[256::997] + "\ufffd") is None
+
+
+def test_the_sweep_cuts_beside_each_character_and_finds_a_tokenizer_that_reads_on() -> None:
+    assert {prefix[-2:] for prefix in prefixes_of_all_lengths(unit("#"))} == {"#b", " x"}
+    assert sweep(assembled(word_piece(), pre_tokenizers.BertPreTokenizer(), None, [(AddedToken("x y"), False)]), "#")
 
 
 def test_prefixes_end_before_a_space_and_grow_to_the_whole_text() -> None:
@@ -218,13 +288,8 @@ def test_prefixes_end_before_a_space_and_grow_to_the_whole_text() -> None:
 
 
 def with_part(*, normalizer: object = None, splitter: object = None, added: str | None = None) -> Tokenizer:
-    made = Tokenizer(word_piece())
-    made.pre_tokenizer = splitter or pre_tokenizers.BertPreTokenizer()
-    if normalizer is not None:
-        made.normalizer = normalizer
-    if added:
-        made.add_tokens([AddedToken(added, normalized=True)])
-    return made
+    tokens = [(AddedToken(added, normalized=True), False)] if added else []
+    return assembled(word_piece(), splitter or pre_tokenizers.BertPreTokenizer(), normalizer, tokens)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""Attacks the released interfaces with random texts, faults, files, answers and load, and writes what held into a page.
+
+make attack MINUTES=60            everything
+python -m tests.attack --only strings --seed 7 --minutes 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from random import Random
+
+import onnxruntime
+import tokenizers
+
+from spladerunner import __version__
+from spladerunner.atomic_file import write_atomically
+from tests.attack import files, hub, jobs, load, texts
+from tests.attack.tries import Result, Tried, run
+from tests.conftest import ROOT
+
+PAGE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- written by make attack -->\n", "<!-- end -->\n"
+
+ATTACKS: dict[str, tuple[float, str, Callable[[Random], Iterator[Tried]]]] = {
+    "strings": (4, "random texts through random tokenizers of four families", texts.strings),
+    "code points": (4, "code points, in every position of a text, through five tokenizers", texts.code_points),
+    "kills": (3, "SIGKILLs of `encode`, and the job run again", jobs.kills),
+    "faults": (1, "failed system calls in `encode`, and the job run again", jobs.faults),
+    "files": (2, "folders with a damaged or malformed file", files.malformed),
+    "Hub answers": (2, "hostile repositories on the Hub", hub.hostile),
+    "callers": (1, "callers that share an Expander, in threads and on event loops, some cancelled", load.callers),
+    "interrupts": (1, "calls interrupted by a signal", load.interrupts),
+    "forks": (1, "forks while other threads encode or open graphs", load.forks),
+}
+"""Share of the time, what is counted, and the attack; what must hold is in its docstring."""
+
+
+def report(results: Mapping[str, Result], seed: int, minutes: float) -> str:
+    """The table of a run."""
+    lines = [
+        f"Seed {seed}, {minutes:.0f} minutes, {dt.date.today().isoformat()}, spladerunner {__version__}, Python "
+        f"{platform.python_version()}, tokenizers {tokenizers.__version__}, onnxruntime {onnxruntime.__version__}:\n",
+        "| attack | tried | held |",
+        "|---|---|---|",
+        *(
+            f"| {ATTACKS[name][1]} | {result.tried:,}{' (all)' if result.finished else ''} "
+            f"| {'all' if not result.failures else f'all but {len(result.failures)}'} |"
+            for name, result in results.items()
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Runs the attacks; 1 if something did not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60, help="time for all attacks together")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000, help="repeats the tries of a run")
+    parser.add_argument("--only", choices=ATTACKS, action="append", help="leaves other attacks out; may be repeated")
+    parser.add_argument("--page", type=Path, help=f"writes the table into this page, such as {PAGE.relative_to(ROOT)}")
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}", flush=True)
+    chosen = {name: attack for name, attack in ATTACKS.items() if name in (arguments.only or ATTACKS)}
+    seconds_a_share = 60 * arguments.minutes / sum(share for share, _, _ in chosen.values())
+    started, results = time.monotonic(), dict[str, Result]()
+    for name, (share, _, attack) in chosen.items():
+        results[name] = run(attack(Random(f"{arguments.seed} {name}")), share * seconds_a_share)
+        print(f"{name}: {results[name].tried:,} tried, {len(results[name].failures)} did not hold", flush=True)
+        for failure in results[name].failures:
+            print(f"  {failure!a}", flush=True)
+    table = report(results, arguments.seed, (time.monotonic() - started) / 60)
+    print(table)
+    if arguments.page:
+        page = arguments.page.read_text(encoding="utf-8")
+        before, after = page.split(BEGIN)[0], page.split(END)[1]
+        write_atomically(arguments.page, before + BEGIN + "\n" + table + "\n" + END + after)
+    return int(any(result.failures for result in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
