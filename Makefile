@@ -7,6 +7,7 @@
 # make mutants  breaks the code in 300 small ways, and counts the breaks that no test notices; half an hour
 # make attack   random texts, faults, files and load against what is promised; an hour, or MINUTES=10
 # make bench    every table of benchmarks/; an hour, with nothing else running
+# make bench-gpu  documents a second on an NVIDIA card
 # make models   the embedded bundle again, from its checkpoints
 # make quality  nDCG@10 of the embedded bundle, its checkpoints and BM25
 # make picture  docs/expansion.svg again
@@ -28,7 +29,7 @@ SOURCES := pyproject.toml README.md $(shell find spladerunner export models -typ
 SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.
 QUESTION := who built the nuclear bomb
 
-.PHONY: run check lint types quick test docs engines browser mutants attack bench models quality picture clean
+.PHONY: run check lint types quick test docs engines browser mutants attack bench bench-gpu models quality picture clean
 
 run: $(RUN)/installed
 	@$(RUN)/bin/spladerunner expand --top 12 "$(SENTENCE)"
@@ -47,7 +48,7 @@ types: $(CHECK)/installed
 	$(CHECK)/bin/mypy
 
 quick: $(CHECK)/installed
-	$(CHECK)/bin/python -m pytest --quiet --numprocesses 2 --dist worksteal -m "not network and not slow and not torch"
+	$(CHECK)/bin/python -m pytest --quiet --numprocesses 2 --dist worksteal -m "not network and not gpu and not slow and not torch"
 
 test: lint types $(TEST)/installed $(HUBS:=/installed)
 	$(TEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
@@ -73,6 +74,9 @@ bench: $(TEST)/installed
 	for command in throughput cold_start latency memory callers scaling size lab.levers lab.invariance lab.share; do \
 		$(TEST)/bin/python -m benchmarks.$$command $(SHARED) .bench || exit 1; done
 	$(TEST)/bin/python -m benchmarks.plot
+
+bench-gpu: $(TEST)/installed
+	$(TEST)/bin/python -m benchmarks.gpu $(SHARED) .bench
 
 models: $(TEST)/installed
 	rm -rf models/tiny-en

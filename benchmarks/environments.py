@@ -19,6 +19,13 @@ INSTALLS: dict[str, list[list[str]]] = {
         ["torch==2.13.0"],
         ["sentence-transformers[onnx,openvino]", "datasets<5", "huggingface_hub<1"],
     ],
+    # For machines with an NVIDIA card. onnxruntime-gpu takes the place of onnxruntime, so dependencies are named.
+    "spladerunner-gpu": [
+        ["onnxruntime-gpu[cuda,cudnn]", "tokenizers", "numpy", "huggingface_hub", "tqdm", "nvidia-ml-py"],
+        ["--no-deps", str(PROJECT)],
+    ],
+    "fastembed-gpu": [["fastembed-gpu"], ["onnxruntime-gpu[cuda,cudnn]"]],
+    "sentence-transformers-gpu": [["torch"], ["sentence-transformers"]],
 }
 """Requirements of each environment, one list for each run of pip."""
 

@@ -31,12 +31,88 @@ def spladerunner(job: dict[str, Any]) -> Encode:
     return lambda texts: [(vector.indices, vector.values) for vector in expander.encode(texts)]
 
 
+def spladerunner_batches(job: dict[str, Any]) -> Encode:
+    """The path of Expander on devices, with a graph that pools inside, on any provider."""
+    from functools import partial
+
+    from spladerunner.inference.batch_encoder import BatchEncoder
+    from spladerunner.inference.batches import TOKENS_IN_FLIGHT, WORKERS, run_in_batches, tokenize_ahead
+    from spladerunner.inference.cpu_count import available_cores
+    from spladerunner.inference.providers import Device, device_of
+    from spladerunner.inference.session import Session
+    from spladerunner.inference.tokenizer import Tokenizer
+
+    providers, length = [job["provider"]], job["max_length"]
+    tokenizer = Tokenizer(Path(job["tokenizer"]) / "tokenizer.json")
+    session = Session(job["graph"], providers, device=device_of(providers) or Device("cpu", 0))
+    encoder = BatchEncoder(session, tokenizer.vocabulary)
+
+    def encode(texts: Sequence[str]) -> list[Vector]:
+        vectors = run_in_batches(
+            tokenize_ahead(texts, partial(tokenizer.encode, max_length=length), available_cores()),
+            encoder.encode,
+            budget=encoder.budget,
+            max_length=length,
+            threads=WORKERS,
+            tokens_in_flight=TOKENS_IN_FLIGHT,
+        )
+        return [(vector.indices, vector.values) for vector in vectors]
+
+    return encode
+
+
+def share_of_limit(job: dict[str, Any]) -> Encode:
+    """Times texts of one length without tokenizing, and a large product, on the device; prints both and exits."""
+    import onnxruntime
+
+    from spladerunner.inference.batches import Batch
+    from spladerunner.inference.providers import Device, device_of
+    from spladerunner.inference.session import Session
+
+    providers = [job["provider"]]
+    device = device_of(providers) or Device("cpu", 0)
+    session = Session(job["graph"], providers, device=device)
+    ids = np.random.default_rng(0).integers(5, 50, (job["batch"], job["max_length"]))
+    row = (0,) * len(ids)
+    batch = Batch(row, row, ids, np.ones_like(ids), np.zeros_like(ids))
+    product = onnxruntime.InferenceSession(job["product"], providers=providers)
+    size = job["size"]
+    kind = np.float16 if "float16" in product.get_inputs()[0].type else np.float32
+    matrix = np.random.default_rng(0).random((size, size), dtype=np.float32).astype(kind)
+    binding = product.io_binding()
+    for name in "ab":
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(matrix, device.type, device.id)
+        binding.bind_ortvalue_input(name, value)
+    binding.bind_output("c", device.type, device.id)
+
+    def seconds(run: Callable[[], object]) -> float:
+        run()
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    def run_product() -> None:
+        product.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    texts = len(ids) / seconds(lambda: session.run_batch(batch))
+    rates = {"texts": texts, "product": 2 * size**3 / seconds(run_product)}
+    print(json.dumps({"docs_per_second": rates}))
+    raise SystemExit
+
+
 def fastembed(job: dict[str, Any]) -> Encode:
     """SparseTextEmbedding with a local float32 graph."""
     from fastembed import SparseTextEmbedding
 
     model = SparseTextEmbedding(
-        "prithivida/Splade_PP_en_v1", specific_model_path=job["fp32"], threads=job.get("threads"), cuda=False
+        "prithivida/Splade_PP_en_v1",
+        specific_model_path=job["fp32"],
+        threads=job.get("threads"),
+        cuda=job.get("provider", "").startswith("CUDA"),
     )
     batch, parallel = job["batch"], job.get("parallel")
     return lambda texts: [
@@ -67,7 +143,8 @@ def sentence_transformers(job: dict[str, Any]) -> Encode:
 
     backend = job["backend"]
     if backend == "torch":
-        model = SparseEncoder(job["st"], device="cpu")
+        kind = {"torch_dtype": getattr(torch, job.get("type", "float32"))}
+        model = SparseEncoder(job["st"], device=job.get("device", "cpu"), model_kwargs=kind)
     else:
         files = {"onnx": "onnx/model_qint8_avx512_vnni.onnx", "openvino": "openvino/openvino_model_qint8_quantized.xml"}
         model = SparseEncoder(job["st"], device="cpu", backend=backend, model_kwargs={"file_name": files[backend]})
@@ -77,7 +154,7 @@ def sentence_transformers(job: dict[str, Any]) -> Encode:
     def encode(texts: Sequence[str]) -> list[Vector]:
         with torch.inference_mode():
             rows = model.encode(list(texts), batch_size=batch, show_progress_bar=False).cpu().coalesce()
-        indices, values = rows.indices().numpy(), rows.values().numpy()
+        indices, values = rows.indices().numpy(), rows.values().float().numpy()
         return [(indices[1][indices[0] == row], values[indices[0] == row]) for row in range(len(texts))]
 
     return encode
@@ -156,6 +233,8 @@ def matrix_products(job: dict[str, Any]) -> Encode:
 
 SYSTEMS: dict[str, Callable[[dict[str, Any]], Encode]] = {
     "spladerunner": spladerunner,
+    "spladerunner batches": spladerunner_batches,
+    "share of limit": share_of_limit,
     "fastembed": fastembed,
     "splade-0.1": splade_0_1,
     "sentence-transformers": sentence_transformers,

@@ -111,7 +111,9 @@ class _Export:
                 roles[name], agreements[name] = self._export_token_weights(name, served)
             else:
                 roles[name], agreements[name] = self._export_graph(name, served)
-        found = tuple(f"{name}: {text}" for name, agreement in agreements.items() for text in shortfalls(agreement))
+        found = tuple(
+            f"{name}: {text}" for name, agreement in agreements.items() for text in self._shortfalls(agreement)
+        )
         if found and not self._options.accept_drift:
             raise VerificationError(
                 f"The bundle differs too much from {' and '.join(source.name for source in self._sources.values())}: "
@@ -167,9 +169,9 @@ class _Export:
                 self._progress(f"  falls short; next: {quantization}")
             builder.build(passes_of(model, target, quantization), graph)
             measured[quantization] = self._verify(name, verifier, graph)
-            if not shortfalls(measured[quantization]):
+            if not self._shortfalls(measured[quantization]):
                 break
-        best = max(measured, key=lambda each: (not shortfalls(measured[each]), measured[each].worst_cosine))
+        best = max(measured, key=lambda each: (not self._shortfalls(measured[each]), measured[each].worst_cosine))
         if best != quantization:
             builder.build(passes_of(model, target, best), graph)
         return best if target == "cpu" else None, measured[best]
@@ -184,6 +186,9 @@ class _Export:
         self._progress(f"  {name}: {model.quantization}; there is no float32 graph to compare with")
         encoder = GraphEncoder(Session(graph), self._tokenizer.vocabulary, model.pooling, model.activation)
         return self._verify_copy(name, model, encoder, Graph(graph).size)
+
+    def _shortfalls(self, agreement: Agreement) -> list[str]:
+        return shortfalls(agreement, self._options.target)
 
     def _verify(self, name: RoleName, verifier: GraphVerifier, graph: Path) -> GraphAgreement:
         with stage(self._progress, "verify", name) as done:

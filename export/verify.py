@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladerunner.export.language_model import LanguageModel
+from spladerunner.export.options import Target
 from spladerunner.export.passes import Graph
 from spladerunner.export.token_weights import TokenWeights
 from spladerunner.inference.encoder import Encoder, GraphEncoder
@@ -21,11 +22,20 @@ from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
 from spladerunner.model.provenance import Agreement, CopyAgreement, GraphAgreement
 from spladerunner.vector import SparseVector
 
-WORST_COSINE = 0.99
-"""The least cosine of any text's vector with the checkpoint's."""
 
-MEAN_TOP20 = 0.90
-"""The least share of the checkpoint's 20 heaviest tokens that the vectors keep, averaged over the texts."""
+class Limits(NamedTuple):
+    """Least agreement of a bundle with its checkpoint.
+
+    worst_cosine: of any text's vector. mean_top20: share of the checkpoint's 20 heaviest tokens that the vectors keep,
+    averaged over the texts.
+    """
+
+    worst_cosine: float
+    mean_top20: float
+
+
+LIMITS: Mapping[Target, Limits] = {"cpu": Limits(0.99, 0.90), "cuda": Limits(0.999, 0.99)}
+"""int8 loses more than float16."""
 
 FP32_DIFFERENCE = 1e-4
 """The largest difference of any weight between the float32 graph and the model."""
@@ -115,8 +125,10 @@ def measure_copy(
     )
 
 
-def shortfalls(agreement: Agreement) -> list[str]:
+def shortfalls(agreement: Agreement, target: Target = "cpu") -> list[str]:
     """Every limit that an agreement misses, with the measured and the allowed figure.
+
+    target: of the bundle.
 
     Examples:
         >>> shortfalls(CopyAgreement(texts=3, largest_difference=0.5, mean_weights=7.0, ms=0.1, bytes=1024))
@@ -132,11 +144,13 @@ def shortfalls(agreement: Agreement) -> list[str]:
     if not agreement.fp32_largest_difference <= FP32_DIFFERENCE:
         difference = agreement.fp32_largest_difference
         found.append(f"the float32 graph's largest difference {difference:.2g} is above {FP32_DIFFERENCE:.0e}")
-    if not agreement.worst_cosine >= WORST_COSINE:
+    least = LIMITS[target]
+    if not agreement.worst_cosine >= least.worst_cosine:
         text = agreement.worst_text
-        found.append(f"the worst cosine {agreement.worst_cosine:.4f} is below {WORST_COSINE} (for {text!r})")
-    if not agreement.mean_shared_top20 >= MEAN_TOP20:
-        found.append(f"the mean share of top-20 tokens {agreement.mean_shared_top20:.1%} is below {MEAN_TOP20:.0%}")
+        found.append(f"the worst cosine {agreement.worst_cosine:.4f} is below {least.worst_cosine} (for {text!r})")
+    if not agreement.mean_shared_top20 >= least.mean_top20:
+        share = agreement.mean_shared_top20
+        found.append(f"the mean share of top-20 tokens {share:.1%} is below {least.mean_top20:.0%}")
     return found
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmarks import callers, cold_start, latency, memory, scaling, size, systems, throughput, workload
+from benchmarks import callers, cold_start, gpu, latency, memory, scaling, size, systems, throughput, workload
 from benchmarks.harness import (
     HERE,
     LAB_RESULTS,
@@ -34,10 +34,11 @@ from benchmarks.lab.sessions import open_session
 from benchmarks.lab.variants import build_masked
 from benchmarks.throughput import check_agreement
 from spladerunner import Expander
+from spladerunner.inference.providers import CPU
 from spladerunner.inference.tokenizer import Tokenizer
 from spladerunner.models import embedded_folder
 from tests.conftest import ROOT
-from tests.small_model import write_bundle
+from tests.small_model import SmallGraph, write_bundle
 
 PYTHON = Path(sys.executable)
 PEERS = ("datasets", "fastembed", "matplotlib", "openvino", "optimum", "sentence_transformers", "torch", "transformers")
@@ -89,7 +90,7 @@ def test_make_bench_runs_every_command() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     target = re.search(r"^bench: .*?\n\n", makefile, re.MULTILINE | re.DOTALL)
     assert target
-    others = {"benchmarks.systems", "benchmarks.sentence_transformers_models", "benchmarks.quality"}
+    others = {"benchmarks.gpu", "benchmarks.systems", "benchmarks.sentence_transformers_models", "benchmarks.quality"}
     missing = {
         command
         for command in set(COMMANDS) - others
@@ -212,6 +213,48 @@ def test_a_system_without_a_valid_setting_has_no_figures_in_the_tables() -> None
     rows = [line for line in lines if line.startswith("| fast but wrong |")]
     assert len(rows) == 2 and all("failed" in row and "2.0" not in row for row in rows)
     assert lines[-1] == "fast but wrong failed: wrong: mean cosine with the reference 0.100"
+
+
+# GPU, here on the CPU provider
+
+
+def test_batches_of_the_benchmark_give_the_vectors_of_the_expander(tmp_path: Path, job: dict[str, object]) -> None:
+    texts = ["the cat", "river bank", ""]
+    (tmp_path / "texts.json").write_text(json.dumps({"mixed": texts}))
+    pooled = SmallGraph(seed=1).save(tmp_path / "pooled.onnx", pools_inside=True)
+    batched = {"system": "spladerunner batches", "graph": str(pooled), "tokenizer": job["bundle"], "provider": CPU}
+    saved = tmp_path / "batched.npz"
+    assert "failed" not in run_job(PYTHON, {**job, **batched, "save": str(saved)})
+    expected = Expander(str(job["bundle"]), 16).encode(texts)
+    with np.load(saved) as vectors:
+        for at, vector in enumerate(expected):
+            assert vectors[f"{at}-i"].tolist() == vector.indices.tolist()
+            np.testing.assert_allclose(vectors[f"{at}-v"], vector.values, atol=1e-5)
+
+
+def test_the_share_of_the_limit_compares_texts_with_a_product(tmp_path: Path, job: dict[str, object]) -> None:
+    pooled = SmallGraph(seed=1).save(tmp_path / "pooled.onnx", pools_inside=True)
+    product = gpu.write_product(tmp_path, float16=False)
+    shape = {"batch": 3, "max_length": 8, "size": 16, "provider": CPU}
+    figures = run_job(
+        PYTHON, {**job, "system": "share of limit", "graph": str(pooled), "product": str(product), **shape}
+    )
+    assert set(figures["docs_per_second"]) == {"texts", "product"}
+
+
+def test_the_table_of_a_card_divides_by_the_peers_median() -> None:
+    def figures(speed: float) -> dict[str, Any]:
+        return {"docs_per_second": {"collection": speed}, "peak_mb": 900.0, "mean_cosine": 0.99996}
+
+    result = {
+        "sweep": {"spladerunner": {}, "FastEmbed": {"batch 32": {"failed": "no card"}}},
+        "best": {"spladerunner": "its own batches", "peer": "batch 64"},
+        "rounds": {"spladerunner": [figures(300), figures(360)], "peer": [figures(150), figures(70)]},
+    }
+    lines = gpu.report("bert-base", result).splitlines()
+    assert "| spladerunner | its own batches | 330 | 1.00 | 18% | 900 | 1.0000 |" in lines
+    assert "| peer | batch 64 | 110 | 3.00 | 73% | 900 | 1.0000 |" in lines
+    assert lines[-1] == "FastEmbed failed: no card"
 
 
 # Measurements

@@ -405,6 +405,12 @@ def test_the_trained_weights_hold_the_thresholds_in_every_layout(shared: Path, t
     assert measured.texts >= 200 and measured.mean_cosine >= 0.999
 
 
+def test_the_trained_weights_hold_the_limits_of_float16(shared: Path, tmp_path: Path) -> None:
+    options = ExportOptions(shared / "tiny-en" / "doc", tmp_path / "bundle", target="cuda")
+    measured = document(export_bundle(options))[2]  # raises if it falls short
+    assert measured.worst_cosine >= 0.999 and measured.mean_shared_top20 >= 0.99
+
+
 @pytest.mark.parametrize(("shape", "megabytes"), [("bert-base", 115), ("distilbert", 72), ("bert-tiny", 5)])
 def test_full_size_models_are_as_small_as_they_should_be(
     shared: Path, tmp_path: Path, shape: str, megabytes: float

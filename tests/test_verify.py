@@ -170,6 +170,14 @@ def test_each_limit_is_enough_to_fall_short(field: str, value: float, message: s
     assert found == message if is_number else "nan" in found
 
 
+def test_float16_is_held_to_more_than_int8() -> None:
+    between = replace(GOOD, worst_cosine=0.995, mean_shared_top20=0.95)
+    assert shortfalls(between, "cpu") == []
+    cosine_, top20 = shortfalls(between, "cuda")
+    assert "0.9950 is below 0.999" in cosine_ and "95.0% is below 99%" in top20
+    assert shortfalls(replace(GOOD, worst_cosine=0.999, mean_shared_top20=0.99), "cuda") == []
+
+
 def test_all_shortfalls_are_named() -> None:
     found = shortfalls(replace(GOOD, fp32_largest_difference=1.0, worst_cosine=0.5, mean_shared_top20=0.1))
     assert [each.split(" ")[1] for each in found] == ["float32", "worst", "mean"]
