@@ -4,15 +4,16 @@ import math
 
 import pytest
 
-from spladerunner.evaluation.bm25 import BM25, K1, B, stem
+from spladerunner.evaluation.bm25 import BM25, stem
 
 DOCUMENTS = {"a": "bombs and reactors", "b": "the reactor", "c": "", "d": "a bomb, a bomb, a river"}
 
 
 def lucene(term: int, length: int, holding: int, count: int = 4, mean: float = 6 / 4) -> float:
-    """Lucene's BM25, the default of bm25s; lengths count stems, without stop words."""
+    """Lucene's BM25, the default of bm25s, with Anserini's k1 and b; lengths count stems, without stop words."""
+    k1, b = 0.9, 0.4
     idf = math.log(1 + (count - holding + 0.5) / (holding + 0.5))
-    return idf * term / (term + K1 * (1 - B + B * length / mean))
+    return idf * term / (term + k1 * (1 - b + b * length / mean))
 
 
 def test_scores_are_the_formula_over_stems_without_stop_words() -> None:

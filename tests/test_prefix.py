@@ -307,6 +307,7 @@ def with_part(*, normalizer: object = None, splitter: object = None, added: str 
         with_part(normalizer=normalizers.Replace(tokenizers.Regex("t c"), "tc")),
         with_part(added="New York"),
         with_part(added="數\u3000x"),
+        with_part(normalizer=normalizers.NFKC(), added="a\u00b4b"),  # the accent becomes a space and a mark
         Tokenizer(word_piece()),
     ],
 )
