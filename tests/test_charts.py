@@ -78,7 +78,7 @@ def test_labels_without_room_are_left_out() -> None:
 
 
 def test_colors_are_variables_of_the_page_and_the_font_is_the_pages(drawn: list[str]) -> None:
-    for svg in (*drawn, charts.histogram("a", np.arange(9), 1), *charts.differences(np.array([1, -1.0]), "m")):
+    for svg in (*drawn, charts.histogram("a", np.arange(9), 1, "model1")):
         assert "#" not in re.sub(r'url\(#\w+\)|href="#\w+"', "", svg)
         assert "font-family" not in svg and "<style" not in svg and "http" not in svg
         assert {*re.findall(r"var\(--(\w+)\)", svg)} <= {*charts.COLORS}
@@ -87,7 +87,7 @@ def test_colors_are_variables_of_the_page_and_the_font_is_the_pages(drawn: list[
 def test_ids_differ_between_charts_and_stay_from_run_to_run(drawn: list[str]) -> None:
     again = charts.quality_against_size(POINTS, BASELINE, "nDCG@10")
     assert again == drawn
-    every = [*drawn, charts.histogram("a", np.arange(9), 1), charts.histogram("b", np.arange(9), 1)]
+    every = [*drawn, *(charts.histogram(name, np.arange(9), 1, "model0") for name in "ab")]
     ids = [identifier for svg in every for identifier in re.findall(r' id="([^"]+)"', svg)]
     assert ids and len({*ids}) == len(ids)
 
@@ -95,26 +95,13 @@ def test_ids_differ_between_charts_and_stay_from_run_to_run(drawn: list[str]) ->
 def test_a_histogram_counts_every_value_in_few_bars() -> None:
     counts = np.zeros(1000, dtype=np.int64)
     counts[[0, 10, 60, 999]] = 1, 5, 3, 2
-    corners = outline(charts.histogram("a", counts, 1), "own")
+    corners = outline(charts.histogram("a", counts, 1, "model2"), "model2")
     floor = corners[0][1]
     heights = [floor - y for _, y in corners]
     steps = heights[1:-1:2]
     assert len(steps) <= charts.BARS
     assert [height / max(steps) for height in steps if height] == pytest.approx([1, 0.5, 1 / 3], abs=0.01)
     assert heights[1] == max(heights)
-
-
-def test_many_queries_are_drawn_as_quantiles_better_ones_upwards() -> None:
-    values = np.linspace(-1, 1, 7001)
-    for svg in charts.differences(values, "m"):
-        better, worse = outline(svg, "better"), outline(svg, "worse")
-        assert len(better) <= 2 * charts.MOST_QUERIES + 2
-        floor = better[-1][1]
-        heights = [floor - y for _, y in better[1:-1]]
-        assert heights == sorted(heights, reverse=True) and heights[0] > 0
-        assert max(y for _, y in worse) - floor == pytest.approx(heights[0], abs=0.1)
-    for svg in charts.differences(np.zeros(3), "m"):
-        assert len({y for _, y in outline(svg, "better")}) == 1
 
 
 def test_only_the_report_loads_matplotlib() -> None:

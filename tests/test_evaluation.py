@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +22,13 @@ from spladerunner import CollectionError, Expander
 from spladerunner.cli.eval import drawn
 from spladerunner.evaluation import systems
 from spladerunner.evaluation.collection import Collection
+from spladerunner.evaluation.means import Means
 from spladerunner.evaluation.results import Evaluation, evaluate
+from spladerunner.evaluation.rows import SPEED
 from spladerunner.evaluation.systems import UNPRUNED, Pruning
 from tests.small_collection import DOCUMENTS, JUDGMENTS, QUERIES, write_beir, write_ms_marco
 from tests.small_model import write_bundle
-from tests.test_cli import COMMAND, run
+from tests.test_cli import COMMAND, in_terminal, run
 
 PRUNING = {"top", "min_weight"}
 PRUNINGS = [UNPRUNED, Pruning(top=4), Pruning(min_weight=0.5)]
@@ -44,10 +48,10 @@ def test_figures_are_those_of_pytrec_eval_on_the_run_files(evaluation: Evaluatio
     evaluation.save(tmp_path)
     result = json.loads((tmp_path / "result.json").read_text())
     assert [system["run"] for system in result["systems"]] == [
+        "BM25.run",
         "tiny-en.run",
         "tiny-en-top-4.run",
         "tiny-en-min-0.5.run",
-        "BM25.run",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["result.json", *(system["run"] for system in result["systems"])]
@@ -69,6 +73,99 @@ def test_figures_are_those_of_pytrec_eval_on_the_run_files(evaluation: Evaluatio
             assert system["per_query"]["MRR@10"][query] == pytest.approx(expected, abs=1e-12)
         for name, figure in system["measures"].items():
             assert figure == pytest.approx(np.mean([*system["per_query"][name].values()]))
+
+
+def test_any_measure_is_that_of_pytrec_eval(collection: Collection, expander: Expander) -> None:
+    theirs = {"AP": ("map", 1), "P(rel=2)@5": ("P_5", 2), "Bpref": ("bpref", 1), "recall@5": ("recall_5", 1)}
+    found = evaluate(collection, [expander], measures=[*theirs])
+    assert found.main == "AP" and found.pairs[0].comparison.difference == pytest.approx(
+        found.systems[1].mean("AP") - found.bm25.mean("AP")
+    )
+    for system in found.systems:
+        run = pytrec_eval.parse_run(found.trec_run(system))
+        for name, (measure, level) in theirs.items():
+            evaluator = pytrec_eval.RelevanceEvaluator(JUDGMENTS, {measure}, relevance_level=level)
+            figures = evaluator.evaluate(run)
+            expected = [figures[query][measure] if query in figures else 0 for query in JUDGMENTS]
+            assert system.scores[name].tolist() == pytest.approx(expected)
+
+
+def test_pruned_queries_and_ratios_score_as_the_pruned_vectors(collection: Collection, expander: Expander) -> None:
+    document_pruning, query_pruning = Pruning(max_ratio=0.5), Pruning(top=3)
+    found = evaluate(collection, [expander], [UNPRUNED, document_pruning], [UNPRUNED, query_pruning])
+    assert [system.name for system in found.model_systems] == [
+        "tiny-en",
+        "tiny-en, queries top 3",
+        "tiny-en, ratio 0.5",
+        "tiny-en, ratio 0.5, queries top 3",
+    ]
+    documents = dict(zip(collection.documents, expander.encode(list(collection.documents.values())), strict=True))
+    queries = dict(
+        zip(collection.queries, expander.encode(list(collection.queries.values()), role="query"), strict=True)
+    )
+    lines = [line.split() for line in found.trec_run(found.model_systems[3])]
+    scores = {(query, document): float(score) for query, _, document, _, score, _ in lines}
+    for query, of_query in queries.items():
+        best = sorted(zip(of_query.values, of_query.indices, strict=True), key=lambda pair: (-pair[0], pair[1]))[:3]
+        for document, vector in documents.items():
+            kept = {
+                int(token): float(value)
+                for token, value in zip(vector.indices, vector.values, strict=True)
+                if value >= np.float32(0.5 * float(max(vector.values)))
+            }
+            exact = sum(float(weight) * kept.get(int(token), 0.0) for weight, token in best)
+            assert scores.get((query, document), 0.0) == pytest.approx(exact, rel=1e-6)
+    assert found.record()["systems"][4]["query_pruning"]["top"] == 3
+    assert found.model_systems[3].queries.mean_length <= 3
+
+
+def test_fusions_are_of_the_two_runs_and_cost_both(collection: Collection, expander: Expander) -> None:
+    found = evaluate(collection, [expander], [UNPRUNED, Pruning(top=4)], fusion_weight=0.25)
+    bm25, model, _, by_rank, by_score = found.systems
+    assert by_rank.name == "tiny-en + BM25, reciprocal rank" and by_score.name == "tiny-en + BM25, weight 0.25"
+    runs = [pytrec_eval.parse_run(found.trec_run(system)) for system in (model, bm25, by_rank, by_score)]
+    for query in collection.queries:
+        ours, theirs, ranked, weighted = (run.get(query, {}) for run in runs)
+        expected_rank: dict[str, float] = {}
+        expected_score: dict[str, float] = {}
+        for found_, weight in ((ours, 0.25), (theirs, 0.75)):
+            in_order = sorted(found_.items(), key=lambda pair: pair[::-1], reverse=True)
+            for rank, (document, score) in enumerate(in_order, 1):
+                expected_rank[document] = expected_rank.get(document, 0) + 1 / (60 + rank)
+                expected_score[document] = expected_score.get(document, 0) + weight * score / max(found_.values())
+        assert ranked == pytest.approx(expected_rank) and weighted == pytest.approx(expected_score)
+    assert by_rank.documents.postings == model.documents.postings + bm25.documents.postings
+    assert by_rank.documents.mean_length == pytest.approx(model.documents.mean_length + bm25.documents.mean_length)
+    rows = {row.key: [cell.value for cell in row.cells] for row in found.rows()["index"]}
+    assert rows["flops"][3] == pytest.approx(sum(flops for flops in rows["flops"][:2] if flops))
+
+
+def test_rates_and_latencies_are_of_the_clock(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that tells how many texts were encoded: a document takes 4 seconds, a query 2, a search nothing."""
+    now = 0.0
+    expander = Expander()
+    stream = expander.stream
+
+    def counted(texts, *, role="doc", overlap=None):  # type: ignore[no-untyped-def]
+        nonlocal now
+        for vector in stream(texts, role=role):
+            now += 4 if role == "doc" else 2
+            yield vector
+
+    monkeypatch.setattr(expander, "stream", counted)
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    (found,) = systems.evaluate_model(collection, expander)
+    assert (found.documents_per_second, found.queries_per_second) == (1 / 4, 1 / 2)
+    assert found.query_milliseconds.tolist() == [2000] * len(collection.queries) and found.search_milliseconds == 0
+    monkeypatch.setattr(systems, "TIMED_QUERIES", 2)
+    (few,) = systems.evaluate_model(collection, expander)
+    assert few.query_milliseconds.tolist() == [2000, 2000]
+
+
+def test_percentiles_are_those_of_the_latencies(evaluation: Evaluation) -> None:
+    milliseconds = np.array([float(n) for n in range(101)])
+    (row,) = (figure for figure in SPEED if figure.key == "query_milliseconds_p95")
+    assert row.value(replace(evaluation.bm25, query_milliseconds=milliseconds)) == 95
 
 
 def test_ties_are_in_the_order_in_which_trec_eval_reads_the_run_file(tmp_path: Path, expander: Expander) -> None:
@@ -99,7 +196,7 @@ def test_prunings_cost_what_the_pruned_documents_hold(evaluation: Evaluation, ex
     vectors = expander.encode([f"{a} {b}".strip() for a, b in DOCUMENTS.values()])
     queries = expander.encode([QUERIES[query] for query in JUDGMENTS], role="query")
     for system, record, pruning in zip(
-        evaluation.model_systems, evaluation.record()["systems"], PRUNINGS, strict=False
+        evaluation.model_systems, evaluation.record()["systems"][1:], PRUNINGS, strict=True
     ):
         pruned = [pruning(vector) for vector in vectors]
         assert record["postings"] == sum(map(len, pruned)) == system.documents.postings
@@ -108,7 +205,6 @@ def test_prunings_cost_what_the_pruned_documents_hold(evaluation: Evaluation, ex
         assert record["weights_per_query"] == pytest.approx(np.mean([*map(len, queries)]))
         reads = [sum(np.isin(pruned_.indices, query.indices).sum() for pruned_ in pruned) for query in queries]
         assert record["posting_reads_per_query"] == pytest.approx(np.mean(reads))
-        assert record["documents_per_second"] > 0 and record["queries_per_second"] > 0
     assert evaluation.model_systems[1].documents.mean_length <= 4
 
 
@@ -117,7 +213,7 @@ def test_a_model_encodes_once_for_all_its_prunings(collection: Collection, monke
     expander = Expander()
     stream = expander.stream
 
-    def counted(texts, *, role="doc"):  # type: ignore[no-untyped-def]
+    def counted(texts, *, role="doc", overlap=None):  # type: ignore[no-untyped-def]
         for text, vector in zip(kept := list(texts), stream(kept, role=role), strict=True):
             seen.append(text)
             yield vector
@@ -125,13 +221,14 @@ def test_a_model_encodes_once_for_all_its_prunings(collection: Collection, monke
     monkeypatch.setattr(expander, "stream", counted)
     monkeypatch.setattr(systems, "BLOCK", 3)
     found = systems.evaluate_model(collection, expander, PRUNINGS)
-    assert sorted(seen) == sorted([*collection.documents.values(), *collection.queries.values()])
+    queries = [*collection.queries.values()]  # at once for their rate, and one by one for their latencies
+    assert sorted(seen) == sorted([*collection.documents.values(), *queries, *queries])
     assert [system.name for system in found] == ["tiny-en", "tiny-en, top 4", "tiny-en, min 0.5"]
 
 
 def test_each_system_is_compared_with_bm25(evaluation: Evaluation) -> None:
     record = evaluation.record()
-    *models, bm25 = record["systems"]
+    bm25, *models = record["systems"]
     assert bm25["name"] == "BM25" and bm25["against_bm25"] is None and "t-test" in record["significance_test"]
     for system in models:
         ours, theirs = ([*row["per_query"]["nDCG@10"].values()] for row in (system, bm25))
@@ -140,17 +237,36 @@ def test_each_system_is_compared_with_bm25(evaluation: Evaluation) -> None:
             assert system["against_bm25"]["p"] == pytest.approx(scipy.stats.ttest_rel(ours, theirs).pvalue)
 
 
+def test_every_two_systems_are_compared_with_holms_correction(evaluation: Evaluation) -> None:
+    record = evaluation.record()
+    systems_ = {system["name"]: [*system["per_query"]["nDCG@10"].values()] for system in record["systems"]}
+    compared = {(row["system"], row["minus"]): row for row in record["comparisons"]}
+    names = [*systems_]
+    assert [*compared] == [(names[b], names[a]) for a in range(4) for b in range(a + 1, 4)]
+    p = {}
+    for (system, other), row in compared.items():
+        assert row["difference"] == pytest.approx(np.mean(systems_[system]) - np.mean(systems_[other]))
+        same = systems_[system] == systems_[other]
+        p[system, other] = 1.0 if same else scipy.stats.ttest_rel(systems_[system], systems_[other]).pvalue
+        assert row["p"] == pytest.approx(p[system, other])
+    for pair, row in compared.items():  # the definition: the largest over all hypotheses that Holm tests before
+        before = [other for other in sorted(p, key=p.__getitem__) if p[other] <= p[pair]]
+        steps = [(len(p) - sum(p[third] < p[other] for third in p)) * p[other] for other in before]
+        assert row["p_holm"] == pytest.approx(min(1, max(steps)))
+    assert record["systems"][1]["against_bm25"]["p_holm"] == compared[names[1], "BM25"]["p_holm"]
+
+
 def test_the_table_has_the_figures_of_result_json_and_their_definitions(evaluation: Evaluation) -> None:
-    table = drawn(evaluation)
+    table = drawn(Means([evaluation]))
     lines = table.splitlines()
     assert lines[0] == "small, test: 10 documents, 6 judged queries, 10 judgments"
-    assert re.split(" {2,}", lines[2].strip()) == ["tiny-en", "tiny-en, top 4", "tiny-en, min 0.5", "BM25"]
+    assert re.split(" {2,}", lines[2].strip()) == ["BM25", "tiny-en", "tiny-en, top 4", "tiny-en, min 0.5"]
     assert lines[3].split() == ["nDCG@10", *(f"{s.mean('nDCG@10'):.3f}" for s in evaluation.systems)]
-    tiny = evaluation.record()["systems"][0]
+    tiny = evaluation.record()["systems"][1]
     figures = {key: value for key, value in tiny.items() if isinstance(value, (int, float)) and key not in PRUNING}
     figures |= tiny["measures"] | tiny["against_bm25"]
     rows = {row.key: row for group in evaluation.rows().values() for row in group}
-    assert {key: row.cells[0].value for key, row in rows.items()} == figures
+    assert {key: row.cells[1].value for key, row in rows.items()} == figures
     for row in rows.values():
         (line,) = (line for line in lines[3:] if line.startswith(f"{row.label}  "))
         assert re.split(" {2,}", line)[1:] == [cell.text for cell in row.cells if cell.text]
@@ -169,7 +285,7 @@ def test_two_models_of_one_name_are_an_error(collection: Collection, expander: E
 def test_similar_names_get_different_runs(collection: Collection, expander: Expander, tmp_path: Path) -> None:
     found = evaluate(collection, [expander] * 4, names=["a b", "A-b", "é" * 300, "é" * 301])
     long = "é" * 55
-    assert list(found.run_names().values()) == ["a-b.run", "A-b~2.run", f"{long}.run", f"{long}~2.run", "BM25.run"]
+    assert list(found.run_names().values()) == ["BM25.run", "a-b.run", "A-b~2.run", f"{long}.run", f"{long}~2.run"]
     found.save(tmp_path)
     assert len({*tmp_path.iterdir()}) == 6
 
@@ -197,7 +313,7 @@ def test_results_are_saved_although_nothing_can_be_printed(tmp_path: Path) -> No
             text=True,
         )
     assert done.returncode == 1 and "No space left" in done.stderr
-    assert json.loads((tmp_path / "out" / "result.json").read_text())["systems"][0]["measures"]["MRR@10"] == 1
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["systems"][1]["measures"]["MRR@10"] == 1
     assert len([*(tmp_path / "out").glob("*.run")]) == 6 and (tmp_path / "r.html").exists()
     with FULL.open("w") as full:
         done = subprocess.run([*COMMAND, "eval", folder], stderr=full, stdout=subprocess.PIPE, text=True)
@@ -241,11 +357,37 @@ def test_the_command_compares_models_and_prunings_and_writes_json_runs_and_repor
     assert "warning: queries without a judgment in this split, left out: 1\n" in done.stderr
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     names = [name + rest for name in ("tiny-en", "small") for rest in ("", ", top 4", ", top 8", ", min 0.5")]
-    assert [system["name"] for system in result["systems"]] == [*names, "BM25"]
+    assert [system["name"] for system in result["systems"]] == ["BM25", *names]
     assert all(name in done.stdout for name in names) and result["collection"]["split"] == "dev.small"
     assert {"what": "queries without a judgment in this split, left out", "count": 1} in result["caveats"]
     assert len(list((tmp_path / "out").glob("*.run"))) == 9
     assert (tmp_path / "r.html").read_text().count("<h1>") == 1
+
+
+def test_the_command_takes_several_collections_measures_fusion_and_a_format(tmp_path: Path) -> None:
+    folders = [write_beir(tmp_path / "a"), write_ms_marco(tmp_path / "b")]
+    options = ["--measures", "AP", "P(rel=2)@5", "--fuse", "--fuse-weight", "0.7", "--query-top", "3"]
+    options += ["--query-max-ratio", "0.5", "--max-ratio", "0.2", "-o", str(tmp_path / "out"), "--format", "csv"]
+    done = run("eval", *folders, *options, "--html", tmp_path / "r.html")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    pruned = ["", ", ratio 0.2"]
+    names = ["tiny-en" + d + q for d in pruned for q in ("", ", queries top 3", ", queries ratio 0.5")]
+    fused = ["tiny-en + BM25, reciprocal rank", "tiny-en + BM25, weight 0.7"]
+    assert [row["system"] for row in rows] == ["BM25", *names, *fused] * 2
+    assert [row["collection"] for row in rows] == ["a"] * 9 + ["b"] * 9
+    assert rows[0]["AP"] == rows[9]["AP"] and "nDCG@10" not in rows[0]
+    means = json.loads((tmp_path / "out" / "means.json").read_text())["means"]
+    assert means["BM25"]["AP"] == pytest.approx(float(rows[0]["AP"]))
+    assert {path.name for path in tmp_path.glob("*.html")} == {"r-a.html", "r-b.html"}
+
+
+def test_in_a_terminal_the_tables_fit(tmp_path: Path) -> None:
+    folder = write_beir(tmp_path / "a")
+    lines = in_terminal("eval", str(folder), "--top", "4", "--top", "8", "--min-weight", "0.5", columns=60).splitlines()
+    drawn = lines[next(at for at, line in enumerate(lines) if line.startswith("a, test")) :]
+    assert max(map(len, drawn)) <= 60
+    assert sum(line.startswith("nDCG@10 ") for line in drawn) > 1
 
 
 def test_a_damaged_collection_and_a_missing_split_are_one_line_and_exit_1(tmp_path: Path) -> None:
@@ -254,7 +396,19 @@ def test_a_damaged_collection_and_a_missing_split_are_one_line_and_exit_1(tmp_pa
         assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("options", [["--top", "0"], ["--min-weight", "nan"], ["--model", "a", "--compare", "b"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--top", "0"],
+        ["--min-weight", "nan"],
+        ["--model", "a", "--compare", "b"],
+        ["--measures", "foo"],
+        ["--max-ratio", "1.5"],
+        ["--query-top", "x"],
+        ["--fuse-weight", "0"],
+        ["--format", "html"],
+    ],
+)
 def test_a_wrong_option_is_exit_2(options: list[str]) -> None:
     assert run("eval", "folder", *options).returncode == 2
 
@@ -282,6 +436,6 @@ def test_the_options_of_a_model_reach_every_model_that_is_compared(tmp_path: Pat
     lengths = next(line for line in short.stdout.splitlines() if line.startswith("weights per document")).split()
     full = run("eval", folder, "--model", "tiny-en")
     unlimited = next(line for line in full.stdout.splitlines() if line.startswith("weights per document")).split()
-    assert float(lengths[3]) < float(unlimited[3])
+    assert float(lengths[4]) < float(unlimited[4])
     assert run("eval", folder, "--compare", "tiny-en", tmp_path / "other", "--max-length", "99999").returncode == 2
     assert run("eval", folder, "--provider", "NoSuchProvider").returncode == 1

@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spladerunner.evaluation.measures import EXPONENTIAL, MAIN, compare, measure
+from spladerunner.evaluation.measures import EXPONENTIAL, MAIN, compare, holm, measure, parse_measure
 from spladerunner.evaluation.search import EMPTY, Ranking
 
 IDS = [f"d{n}" for n in range(1200)]
@@ -106,6 +106,33 @@ def test_the_comparison_is_scipys_paired_t_test() -> None:
     assert found.p == pytest.approx(2 * scipy.stats.t.sf(abs(t), 49))
     assert found.difference == pytest.approx(ours.mean() - theirs.mean())
     assert (found.better, found.worse, found.equal) == ((ours > theirs).sum(), (ours < theirs).sum(), 1)
+
+
+def test_holms_correction_is_that_worked_by_hand() -> None:
+    # 0.005 × 4, 0.01 × 3, 0.03 × 2, and 0.04 × 1, which may not be less than the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.01, None, 0.04, None, 0.03, 0.005]) == pytest.approx([0.03, None, 0.06, None, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1, 1] and holm([0.2]) == [0.2] and holm([]) == [] and holm([None]) == [None]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nDCG", None),
+        ("P(rel=2)@5", None),
+        ("recall@7", None),
+        ("foo@10", "not a measure"),
+        ("R", "not a measure"),
+        ("nDCG@", "not a measure"),
+        ("alpha_nDCG@10", "needs a package"),
+    ],
+)
+def test_a_measure_is_one_of_ir_measures_or_an_error(name: str, words: str | None) -> None:
+    if words is None:
+        measure({"q": {"d0": 2}}, IDS, [ranking(0)], [name])
+    else:
+        with pytest.raises(ValueError, match=words):
+            parse_measure(name)
 
 
 def test_without_variance_there_is_no_p() -> None:

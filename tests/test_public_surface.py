@@ -93,7 +93,19 @@ PUBLIC = {
 # Modules without __all__, whose names without an underscore may be imported: they need the extra `eval`.
 PUBLIC_MODULES = [
     f"spladerunner.evaluation.{name}"
-    for name in ("bm25", "collection", "index_statistics", "measures", "report", "results", "search", "systems")
+    for name in (
+        "bm25",
+        "collection",
+        "fusion",
+        "index_statistics",
+        "means",
+        "measures",
+        "report",
+        "results",
+        "search",
+        "systems",
+        "tables",
+    )
 ]
 
 # Types of other packages.

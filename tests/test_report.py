@@ -23,7 +23,7 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory, expander: Expander) -> 
 
 
 def test_the_page_is_self_contained_and_has_every_figure(evaluation: Evaluation, expander: Expander) -> None:
-    page = report.page(evaluation, expander)
+    page = report.page(evaluation, {"tiny-en": expander})
     assert not re.search(
         r"""\b(?:src|href)=["']?(?!["']|data:,)|@import|url\(""", page.replace("&quot;", "").split("<body>")[0]
     )
@@ -48,8 +48,10 @@ def test_hostile_text_is_escaped(tmp_path: Path, expander: Expander) -> None:
         {"<q>": f"honey {HOSTILE}", "q2": "who is it"},
         {"<q>": {"<d1>": 1}, "q2": {"d2": 1}},
     )
-    page = report.page(evaluate(Collection.read(folder), [expander], names=["<model>"]), expander)
-    body = page.split("<body>")[1].split("\n<script>")[0]
+    page = report.page(evaluate(Collection.read(folder), [expander], names=["<model>"]), {"<model>": expander})
+    body, data, script = page.split("<body>")[1].split("\n<script")
+    assert "<" not in data.partition(">")[2].removesuffix("</script>")
+    assert script.count("<") == script.count("< ") + script.count("</")
     assert "a&lt;b&gt;&amp;" in body and "&lt;model&gt;" in body
     assert not re.search(r"<(script|img|b>&|d1|q>|model)", body)
     page.encode()
@@ -57,5 +59,5 @@ def test_hostile_text_is_escaped(tmp_path: Path, expander: Expander) -> None:
 
 def test_an_evaluation_that_retrieves_nothing_has_a_page(tmp_path: Path, expander: Expander) -> None:
     folder = write_beir(tmp_path / "e", {"d": ("", "")}, {"q": ""}, {"q": {"d": 1}})
-    page = report.page(evaluate(Collection.read(folder), [expander], [UNPRUNED, Pruning(top=2)]), expander)
+    page = report.page(evaluate(Collection.read(folder), [expander], [UNPRUNED, Pruning(top=2)]), {"tiny-en": expander})
     assert "empty documents, which no query finds: 1" in page and "equal on 1" in page

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from spladerunner.cli.terminal import bars, escaped, explanation_table, json_line, shortened, table
+from spladerunner.cli.terminal import bars, escaped, explanation_table, fitted_table, json_line, shortened, table
 from spladerunner.explanation import Explanation, SharedToken
 
 
@@ -75,6 +75,21 @@ def test_the_explanation_ends_with_the_score() -> None:
         "war     1.00      0.25     0.25",
         "score                      3.25",
     ]
+
+
+def test_a_table_that_is_too_wide_goes_on_below_with_its_first_column() -> None:
+    rows = [("nDCG@10", "0.343", "0.321", "0.3"), ("MRR@10", "0.5", "0.503", "0.4")]
+    assert fitted_table(("", "BM25", "tiny-en", "tiny-en, top 4"), rows, 25).splitlines() == [
+        "          BM25  tiny-en",
+        "nDCG@10  0.343    0.321",
+        "MRR@10     0.5    0.503",
+        "",
+        "         tiny-en, top 4",
+        "nDCG@10             0.3",
+        "MRR@10              0.4",
+    ]
+    narrow = fitted_table(("", "数数数数数数数数, top 4"), [("nDCG@10", "0.343")], 20).splitlines()
+    assert narrow == ["         …数, top 4", "nDCG@10       0.343"]
 
 
 def test_table_columns_are_as_wide_as_their_widest_cell() -> None:

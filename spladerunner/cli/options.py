@@ -105,6 +105,14 @@ def positive_count(text: str) -> int:
     return min(count, sys.maxsize)
 
 
+def share(text: str) -> float:
+    """A number above 0 and at most 1."""
+    number = positive_weight(text)
+    if number > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than 1")
+    return number
+
+
 def positive_weight(text: str) -> float:
     """A finite number above 0."""
     try:

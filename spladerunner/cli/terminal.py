@@ -134,6 +134,35 @@ def _painted(text: str, ink: str, color: bool) -> str:
     return f"{_COLORS[ink]}{text}{_PLAIN}" if color else text
 
 
+def fitted_table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
+    """Formats rows as tables of at most `width` columns, one below the other, each with the first column.
+
+    All columns but the first are aligned right. A head that is too wide loses its beginning.
+    """
+    label = max(_columns(row[0]) for row in (head, *rows))
+    room = max(width - label - 2, 8)
+    head = [name if _columns(name) <= room else f"…{_last(name, room - 1)}" for name in head]
+    blocks: list[list[int]] = []
+    free = 0
+    for column in range(1, len(head)):
+        needed = 2 + max(_columns(row[column]) for row in (head, *rows))
+        if not blocks or needed > free:
+            blocks.append([0])
+            free = width - label
+        blocks[-1].append(column)
+        free -= needed
+    return "\n\n".join(
+        table([head[at] for at in block], [[row[at] for at in block] for row in rows], right=range(1, len(block)))
+        for block in blocks
+    )
+
+
+def _last(text: str, width: int) -> str:
+    while _columns(text) > width:
+        text = text[1:]
+    return text
+
+
 def _columns(text: str) -> int:
     """Counts terminal columns: two for a wide character, none for a combining one."""
     return sum(

@@ -21,14 +21,9 @@ WIDE, NARROW = 880, 300
 BARS = 40
 """The most bars of a histogram."""
 
-MOST_QUERIES = 300
-"""The most queries with a bar of their own; of more, as many quantiles."""
-
 COLORS = {
     name: f"#0000{number:02x}"
-    for number, name in enumerate(
-        ["ink", "muted", "line", "own", "better", "worse", "bm25", *(f"model{n}" for n in range(6))], start=1
-    )
+    for number, name in enumerate(["ink", "muted", "line", "bm25", *(f"model{n}" for n in range(6))], start=1)
 }
 """{CSS variable: the color that stands for it while matplotlib draws}"""
 
@@ -65,7 +60,7 @@ class Point(NamedTuple):
     """A system in the chart of quality against size.
 
     label: beside the point. title: on hover. color: a key of COLORS. line: points of one line, joined in order of size;
-    "" for a point that ends every line of its color.
+    "" for a point that ends every line of its color, None for one on no line.
     """
 
     label: str
@@ -73,7 +68,7 @@ class Point(NamedTuple):
     size: float
     quality: float
     color: str
-    line: str = ""
+    line: str | None = ""
 
 
 def quality_against_size(points: Sequence[Point], baseline: Point, measure: str) -> list[str]:
@@ -107,36 +102,23 @@ def quality_against_size(points: Sequence[Point], baseline: Point, measure: str)
     return [re.sub(r'<g id="point(\d+)">', titled, chart) for chart in charts]
 
 
-def histogram(name: str, counts: NDArray[np.int64], bin_width: float) -> str:
-    """Draws how many values lie in [0, bin_width), [bin_width, 2 bin_width) ..., merged into at most BARS bars."""
+def histogram(name: str, counts: NDArray[np.int64], bin_width: float, color: str) -> str:
+    """Draws how many values lie in [0, bin_width), [bin_width, 2 bin_width) ..., merged into at most BARS bars.
+
+    color: a key of COLORS.
+    """
     counts = np.trim_zeros(counts, "b")
     edges = np.asarray(MaxNLocator(BARS, integer=True, steps=[1, 2, 5, 10]).tick_values(0, len(counts)))
     heights, _ = np.histogram(np.arange(len(counts)), edges, weights=counts)
 
     def draw(axes: Axes) -> None:
-        axes.stairs(heights, edges * bin_width, fill=True, color=COLORS["own"])
+        axes.stairs(heights, edges * bin_width, fill=True, color=COLORS[color])
         axes.set_xlim(0, edges[-1] * bin_width)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=bin_width == 1))
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.yaxis.set_major_formatter("{x:,.0f}")
 
     return _svg(name, 230, 150, draw)
-
-
-def differences(values: NDArray[np.float64], measure: str) -> list[str]:
-    """Draws a bar for each query, in descending order, in both widths."""
-    bars = np.quantile(values, np.linspace(1, 0, min(len(values), MOST_QUERIES)), method="nearest")
-    edges = np.linspace(0, len(values), len(bars) + 1)
-
-    def draw(axes: Axes) -> None:
-        axes.stairs(np.maximum(bars, 0), edges, fill=True, color=COLORS["better"])
-        axes.stairs(np.minimum(bars, 0), edges, fill=True, color=COLORS["worse"])
-        axes.set(xlim=(0, len(values)), xlabel="queries", ylabel=f"Δ {measure}")
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-
-    return [_svg(f"differences {width}", width, height, draw) for width, height in ((WIDE, 220), (NARROW, 200))]
 
 
 def _svg(name: str, width: int, height: int, draw: Callable[[Axes], None]) -> str:

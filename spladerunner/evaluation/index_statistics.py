@@ -19,7 +19,7 @@ BIN_WIDTH = 0.1
 class IndexStatistics:
     """Counts over the vectors of all documents or all queries. The vectors themselves are not kept.
 
-    frequency: (V,) int64, the number of texts that hold each token.
+    texts: their number. frequency: (V,) int64, the number of texts that hold each token.
     lengths: int64, the number of texts that hold 0, 1, 2 ... tokens.
     weights: int64, the number of weights in [0, BIN_WIDTH), [BIN_WIDTH, 2 BIN_WIDTH) ...; empty for BM25.
 
@@ -30,6 +30,7 @@ class IndexStatistics:
     """
 
     def __init__(self, vocabulary_size: int) -> None:
+        self.texts = 0
         self.frequency: NDArray[np.int64] = np.zeros(vocabulary_size, dtype=np.int64)
         self.lengths: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.weights: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
@@ -45,12 +46,16 @@ class IndexStatistics:
 
     def add_lengths(self, lengths: Iterable[int]) -> None:
         """Counts further texts by their number of tokens, without the tokens."""
-        self.lengths = _sum(self.lengths, np.bincount(np.array([*lengths], dtype=np.int64)))
+        counted = np.bincount(np.array([*lengths], dtype=np.int64))
+        self.lengths = _sum(self.lengths, counted)
+        self.texts += int(counted.sum())
 
-    @property
-    def texts(self) -> int:
-        """The number of texts."""
-        return int(self.lengths.sum())
+    def beside(self, other: IndexStatistics) -> IndexStatistics:
+        """Counts over the same texts in two indexes, each with a vocabulary of its own; without distributions."""
+        both = IndexStatistics(0)
+        both.texts = self.texts
+        both.frequency = np.concatenate([self.frequency, other.frequency])
+        return both
 
     @property
     def postings(self) -> int:

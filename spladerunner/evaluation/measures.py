@@ -8,45 +8,69 @@ from dataclasses import dataclass
 import ir_measures
 import numpy as np
 import scipy.stats
-from ir_measures import RR, R, nDCG
+from ir_measures import Measure, nDCG
 from numpy.typing import NDArray
 
 from spladerunner.evaluation.search import Ranking
 
 MAIN = "nDCG@10"
-"""The measure on which systems are compared."""
-
-MEASURES = {MAIN: nDCG @ 10, "MRR@10": RR @ 10, "recall@100": R @ 100, "recall@1000": R @ 1000}
+DEFAULT_MEASURES = (MAIN, "MRR@10", "recall@100", "recall@1000")
+"""Systems are compared on the first."""
 
 EXPONENTIAL = "nDCG@10, gain 2^grade - 1"
 """A further measure where judgments are graded."""
 
 LARGEST_EXPONENT = 30
 
-SIGNIFICANCE_TEST = f"paired t-test over queries, two-sided, on {MAIN}"
+SIGNIFICANCE_TEST = "paired t-test over queries, two-sided"
 
 Scores = dict[str, NDArray[np.float64]]
-"""{measure: (queries,)}. Of all measures, higher is better."""
+"""{measure: (queries,)}"""
+
+
+def parse_measure(name: str) -> Measure:
+    """The measure of ir_measures that has the name, such as "AP", "P(rel=2)@5" or "recall@100".
+
+    Raises ValueError if there is none, or if it needs a package that is not installed.
+
+    >>> parse_measure("recall@100")
+    R@100
+    """
+    try:
+        found = ir_measures.parse_measure(name.replace("recall@", "R@"))
+        found.validate_params()  # type: ignore[no-untyped-call]
+    except (AssertionError, NameError, SyntaxError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name!r} is not a measure of ir_measures ({error}); https://ir-measur.es lists them"
+        ) from error
+    if not ir_measures.DefaultPipeline.supports(found):  # type: ignore[no-untyped-call]
+        raise ValueError(
+            f"{name!r} needs a package for ir_measures that is not installed; https://ir-measur.es names it"
+        )
+    return found
 
 
 def measure(
-    judgments: Mapping[str, Mapping[str, int]], document_ids: Sequence[str], rankings: Sequence[Ranking]
+    judgments: Mapping[str, Mapping[str, int]],
+    document_ids: Sequence[str],
+    rankings: Sequence[Ranking],
+    measures: Sequence[str] = DEFAULT_MEASURES,
 ) -> Scores:
     """Scores each query's ranking. judgments: {query: {document: grade}}; rankings: in the order of judgments.
 
     nDCG takes the grade as the gain, as trec_eval does. With graded judgments, nDCG with a gain of 2^grade - 1 is added
-    (Burges et al., "Learning to rank using gradient descent", ICML 2005). A grade of 1 or more is relevant. A query
-    that retrieves nothing scores 0.
+    to the default measures (Burges et al., "Learning to rank using gradient descent", ICML 2005). A grade of 1 or more
+    is relevant, and one below 0 is 0. A query that retrieves nothing scores 0. Raises what parse_measure raises.
 
     >>> ranking = Ranking(np.array([2, 0]), np.array([1.5, 0.5], dtype=np.float32))
     >>> scores = measure({"q": {"a": 1}}, ["a", "b", "c"], [ranking])
     >>> scores["MRR@10"].tolist()
     [0.5]
     """
-    measures = dict(MEASURES)
+    parsed = {name: parse_measure(name) for name in measures}
     grades = {grade for row in judgments.values() for grade in row.values() if grade > 0}
-    if 1 < max(grades, default=0) <= LARGEST_EXPONENT:
-        measures[EXPONENTIAL] = nDCG(gains={grade: 2**grade - 1 for grade in grades}) @ 10
+    if tuple(measures) == DEFAULT_MEASURES and 1 < max(grades, default=0) <= LARGEST_EXPONENT:
+        parsed[EXPONENTIAL] = nDCG(gains={grade: 2**grade - 1 for grade in grades}) @ 10
     # Numbers for ids, as trec_eval's strings end at NUL and are UTF-8. Scores by rank, as ties are broken already.
     run = {
         str(query): {
@@ -62,8 +86,8 @@ def measure(
         str(query): {number[document]: max(grade, 0) for document, grade in row.items()}
         for query, row in enumerate(judgments.values())
     }
-    scores = {name: np.zeros(len(judgments)) for name in measures}
-    for name, alone in measures.items():  # together, ir_measures may give one nDCG the gains of the other
+    scores = {name: np.zeros(len(judgments)) for name in parsed}
+    for name, alone in parsed.items():  # together, ir_measures may give one nDCG the gains of the other
         for metric in ir_measures.iter_calc([alone], numbered, run):
             scores[name][int(metric.query_id)] = metric.value
     return scores
@@ -74,7 +98,7 @@ class Comparison:
     """One system's scores against another's over the same queries.
 
     difference: of the means. p: of the paired t-test, two-sided; None if it is not defined, as for one query.
-    better, worse, equal: numbers of queries.
+    better, worse, equal: numbers of queries. p_holm: p corrected for the number of comparisons; None before.
     """
 
     difference: float
@@ -82,6 +106,7 @@ class Comparison:
     better: int
     worse: int
     equal: int
+    p_holm: float | None = None
 
 
 def compare(scores: NDArray[np.float64], baseline: NDArray[np.float64]) -> Comparison:
@@ -102,3 +127,21 @@ def compare(scores: NDArray[np.float64], baseline: NDArray[np.float64]) -> Compa
         p = float(scipy.stats.ttest_rel(scores, baseline).pvalue)
     better, worse = int((differences > 0).sum()), int((differences < 0).sum())
     return Comparison(float(differences.mean()), p, better, worse, len(differences) - better - worse)
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """Corrects p-values for their number; None, a test that is not defined, stays None and does not count.
+
+    A corrected value below 0.05 rejects with a probability of at most 0.05 of any false rejection among all: Holm,
+    "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6 (1979).
+
+    >>> holm([0.01, None, 0.04, 0.03])
+    [0.03, None, 0.06, 0.06]
+    """
+    defined = sorted((value, at) for at, value in enumerate(p) if value is not None)
+    corrected: list[float | None] = [None] * len(p)
+    largest = 0.0
+    for done, (value, at) in enumerate(defined):
+        largest = max(largest, min(1.0, (len(defined) - done) * value))
+        corrected[at] = largest
+    return corrected

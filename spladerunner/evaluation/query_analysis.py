@@ -1,155 +1,158 @@
-"""Query by query: the documents and tokens by which a model does better or worse than BM25."""
+"""Query by query: the documents and tokens by which one system does better or worse than another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from spladerunner.evaluation.bm25 import stem
-from spladerunner.evaluation.measures import MAIN
 from spladerunner.evaluation.results import Evaluation
 from spladerunner.evaluation.search import Ranking
+from spladerunner.evaluation.systems import System
 from spladerunner.expander import Expander
+from spladerunner.vector import SparseVector
 
-LIMIT = 100
-"""Analyzed queries on which the model is better, and on which it is worse."""
-
-TOKENS = 8
-"""Tokens listed for each system."""
+LIMIT = 300
+"""Analyzed queries: those on which the systems differ most."""
 
 
 @dataclass(frozen=True)
 class RankedDocument:
-    """A document with its ranks by the model and by BM25, from 1; None if it is not in the ranking."""
+    """A document with its rank by each system, from 1; None if it is not in the ranking."""
 
     identifier: str
     text: str
-    model_rank: int | None
-    bm25_rank: int | None
+    ranks: Sequence[int | None]
 
 
-@dataclass(frozen=True)
-class Contribution:
-    """A token's share of the scores of a relevant and a nonrelevant document.
+class Contribution(NamedTuple):
+    """A token's share of the score of each document of a query.
 
     in_query: the token is one of the query's own, not an expansion.
     """
 
     token: str
-    relevant: float
-    nonrelevant: float
     in_query: bool
-
-    @property
-    def margin(self) -> float:
-        """The relevant document's share minus the other's."""
-        return self.relevant - self.nonrelevant
+    shares: Sequence[float]
 
 
 @dataclass(frozen=True)
 class QueryAnalysis:
-    """A query on which the model and BM25 differ in nDCG@10.
+    """A query on which systems differ in the main measure.
 
-    relevant: the relevant document that the better system ranks highest.
-    nonrelevant: the nonrelevant document that the worse system ranks highest; None if it retrieves none.
-    model_tokens, bm25_tokens: by the size of their margin, largest first.
+    scores: of each system. documents: those that explain the differences.
+    relevant, nonrelevant: of each system, the position in `documents` of the relevant and of the nonrelevant document
+    that it ranks highest; None if it retrieves none.
+    contributions: of each system, the tokens that its query shares with a document; none for a fusion.
     """
 
     identifier: str
     query: str
-    model_score: float
-    bm25_score: float
-    relevant: RankedDocument
-    nonrelevant: RankedDocument | None
-    model_tokens: Sequence[Contribution]
-    bm25_tokens: Sequence[Contribution]
-
-    @property
-    def difference(self) -> float:
-        """The model's nDCG@10 minus BM25's."""
-        return self.model_score - self.bm25_score
+    scores: Sequence[float]
+    documents: Sequence[RankedDocument]
+    relevant: Sequence[int | None]
+    nonrelevant: Sequence[int | None]
+    contributions: Sequence[Sequence[Contribution]]
 
 
-def analyze_queries(evaluation: Evaluation, expander: Expander, limit: int = LIMIT) -> list[QueryAnalysis]:
-    """Analyzes the queries on which the first system differs most from BM25, largest wins first, largest losses last.
+def analyze_queries(
+    evaluation: Evaluation, expanders: Mapping[str, Expander], limit: int = LIMIT
+) -> list[QueryAnalysis]:
+    """Analyzes the queries on which systems differ, most first.
 
-    expander: the first system's model; it encodes the analyzed documents once more. limit: number of wins, and of
-    losses.
+    expanders: of each model, {name: expander}; they encode the documents of the analyses once more.
     """
-    system, bm25, collection = evaluation.model_systems[0], evaluation.bm25, evaluation.collection
-    differences = system.scores[MAIN] - bm25.scores[MAIN]
+    systems, collection = evaluation.systems, evaluation.collection
+    scores = np.stack([system.scores[evaluation.main] for system in systems])
+    spread = np.ptp(scores, axis=0)
+    chosen = [at for at in np.argsort(-spread, kind="stable").tolist() if spread[at] > 0][:limit]
     queries, ids = list(collection.queries), list(collection.documents)
-    chosen: list[tuple[int, int, int | None]] = []
-    for at in _largest(differences, limit):
-        relevant = {document for document, grade in collection.judgments[queries[at]].items() if grade > 0}
-        rankings = system.rankings[at], bm25.rankings[at]
-        better, worse = rankings if differences[at] > 0 else rankings[::-1]
-        first = next(document for document in better.documents.tolist() if ids[document] in relevant)
-        other = next((document for document in worse.documents.tolist() if ids[document] not in relevant), None)
-        chosen.append((at, first, other))
+    relevant = [_best(evaluation, at, relevant=True) for at in chosen]
+    nonrelevant = [_best(evaluation, at, relevant=False) for at in chosen]
+    documents = [
+        sorted({document for document in (*found, *other) if document is not None})
+        for found, other in zip(relevant, nonrelevant, strict=True)
+    ]
+    texts = [collection.queries[queries[at]] for at in chosen]
+    contributions = [_of_bm25(evaluation, text, row) for text, row in zip(texts, documents, strict=True)]
+    by_system = {evaluation.bm25.name: contributions}
+    for model, expander in expanders.items():
+        of_model = [system for system in systems if system.model == model and system.fusion is None]
+        by_system |= _of_model(evaluation, of_model, expander, texts, documents)
+    return [
+        QueryAnalysis(
+            queries[at],
+            text,
+            scores[:, at].tolist(),
+            [
+                RankedDocument(
+                    ids[document],
+                    collection.documents[ids[document]],
+                    [_rank(system.rankings[at], document) for system in systems],
+                )
+                for document in row
+            ],
+            [None if document is None else row.index(document) for document in found],
+            [None if document is None else row.index(document) for document in other],
+            [by_system[system.name][place] if system.name in by_system else [] for system in systems],
+        )
+        for place, (at, text, row, found, other) in enumerate(
+            zip(chosen, texts, documents, relevant, nonrelevant, strict=True)
+        )
+    ]
 
-    documents = sorted({document for _, *pair in chosen for document in pair if document is not None})
-    vectors = expander.encode([collection.documents[ids[document]] for document in documents])
-    weights = {
-        document: expander.vocabulary.weights(system.pruning(vector))
-        for document, vector in zip(documents, vectors, strict=True)
+
+def _best(evaluation: Evaluation, query: int, relevant: bool) -> list[int | None]:
+    """The relevant, or the nonrelevant, document that each system ranks highest."""
+    ids = list(evaluation.collection.documents)
+    grades = evaluation.collection.judgments[list(evaluation.collection.queries)[query]]
+    return [
+        next((at for at in system.rankings[query].documents.tolist() if (grades.get(ids[at], 0) > 0) == relevant), None)
+        for system in evaluation.systems
+    ]
+
+
+def _of_bm25(evaluation: Evaluation, text: str, documents: Sequence[int]) -> list[Contribution]:
+    (stems,) = stem([text])
+    shares = [evaluation.bm25_index.contributions(stems, document) for document in documents]
+    return _contributions(shares, frozenset(stems))
+
+
+def _of_model(
+    evaluation: Evaluation,
+    systems: Sequence[System],
+    expander: Expander,
+    texts: Sequence[str],
+    documents: Sequence[Sequence[int]],
+) -> dict[str, list[list[Contribution]]]:
+    """The contributions of each query, for each system of one model."""
+    ids, bodies = list(evaluation.collection.documents), evaluation.collection.documents
+    every = sorted({document for row in documents for document in row})
+    vectors = dict(zip(every, expander.stream([bodies[ids[document]] for document in every]), strict=True))
+    queries = expander.encode(texts, role="query")
+    own = [expander.own_tokens(text, role="query") for text in texts]
+    weights = expander.vocabulary.weights
+
+    def shares(system: System, query: SparseVector, document: int) -> dict[str, float]:
+        of_query = weights(system.query_pruning(query))
+        of_document = weights(system.pruning(vectors[document]))
+        return {token: weight * of_document[token] for token, weight in of_query.items() if token in of_document}
+
+    return {
+        system.name: [
+            _contributions([shares(system, query, document) for document in row], tokens)
+            for query, row, tokens in zip(queries, documents, own, strict=True)
+        ]
+        for system in systems
     }
 
-    def ranked(document: int, query: int) -> RankedDocument:
-        return RankedDocument(
-            ids[document],
-            collection.documents[ids[document]],
-            _rank(system.rankings[query], document),
-            _rank(bm25.rankings[query], document),
-        )
 
-    texts = [collection.queries[queries[at]] for at, _, _ in chosen]
-    analyses = []
-    for (at, first, other), text, query_weights, stems in zip(
-        chosen, texts, expander.expand_query(texts), stem(texts), strict=True
-    ):
-        products = [_products(query_weights, weights[document]) for document in (first, other) if document is not None]
-        shares = [
-            evaluation.bm25_index.contributions(stems, document) for document in (first, other) if document is not None
-        ]
-        analyses.append(
-            QueryAnalysis(
-                queries[at],
-                text,
-                float(system.scores[MAIN][at]),
-                float(bm25.scores[MAIN][at]),
-                ranked(first, at),
-                None if other is None else ranked(other, at),
-                _largest_margins(*products, own=expander.own_tokens(text, role="query")),
-                _largest_margins(*shares, own=frozenset(stems)),
-            )
-        )
-    return analyses
-
-
-def _largest(differences: np.ndarray[tuple[int, ...], np.dtype[np.float64]], limit: int) -> list[int]:
-    """Positions of the largest differences above 0, then of the largest below 0, in descending order."""
-    order = np.argsort(-differences, kind="stable").tolist()
-    wins = [at for at in order if differences[at] > 0][:limit]
-    losses = [at for at in order if differences[at] < 0]
-    return [*wins, *losses[max(len(losses) - limit, 0) :]]
-
-
-def _products(query: Mapping[str, float], document: Mapping[str, float]) -> dict[str, float]:
-    return {token: weight * document[token] for token, weight in query.items() if token in document}
-
-
-def _largest_margins(
-    relevant: Mapping[str, float], nonrelevant: Mapping[str, float] | None = None, *, own: frozenset[str]
-) -> list[Contribution]:
-    nonrelevant = nonrelevant or {}
-    contributions = [
-        Contribution(token, relevant.get(token, 0.0), nonrelevant.get(token, 0.0), token in own)
-        for token in dict.fromkeys([*relevant, *nonrelevant])
-    ]
-    return sorted(contributions, key=lambda contribution: -abs(contribution.margin))[:TOKENS]
+def _contributions(shares: Sequence[Mapping[str, float]], own: frozenset[str]) -> list[Contribution]:
+    tokens = dict.fromkeys(token for row in shares for token in row)
+    return [Contribution(token, token in own, [row.get(token, 0.0) for row in shares]) for token in tokens]
 
 
 def _rank(ranking: Ranking, document: int) -> int | None:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
+from itertools import combinations, product
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from spladerunner.atomic_file import write_atomically
 from spladerunner.evaluation.bm25 import BM25, K1, B
 from spladerunner.evaluation.collection import Caveat, Collection
+from spladerunner.evaluation.fusion import K
 from spladerunner.evaluation.index_statistics import POSTING_BYTES
-from spladerunner.evaluation.measures import EXPONENTIAL, MAIN, SIGNIFICANCE_TEST, Comparison, compare
+from spladerunner.evaluation.measures import (
+    DEFAULT_MEASURES,
+    EXPONENTIAL,
+    SIGNIFICANCE_TEST,
+    Comparison,
+    compare,
+    holm,
+)
 from spladerunner.evaluation.rows import COMPARISON, INDEX, SPEED, Row, measure_figure
 from spladerunner.evaluation.systems import (
     BASELINE,
@@ -25,12 +35,14 @@ from spladerunner.evaluation.systems import (
     System,
     evaluate_bm25,
     evaluate_model,
+    fuse,
+    fused_names,
     system_name,
 )
 from spladerunner.expander import Expander
 
-SCHEMA = 2
-"""The version of result.json. 2: `judgments` and `caveats`, in schema 1 `judgements` and `warnings`."""
+SCHEMA = 3
+"""The version of result.json. 3: BM25 first, `comparisons`, `fusion`; 2: `judgments` and `caveats`."""
 
 LONGEST_RUN_NAME = 55
 """Characters of a system's name in that of its run: file systems allow 255 bytes, and a character takes up to four."""
@@ -39,24 +51,37 @@ PACKAGES = ("spladerunner", "onnxruntime", "ir-measures", "pytrec-eval-terrier",
 """Packages whose versions are recorded, since figures may depend on them."""
 
 
+class Pair(NamedTuple):
+    """Two systems by name, and the comparison of the first with the second."""
+
+    system: str
+    other: str
+    comparison: Comparison
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The systems evaluated on a collection.
 
-    model_systems: every model with every pruning, in the order requested. bm25, bm25_index: the baseline and its index.
-    caveats: what changes or may change a figure.
+    bm25, bm25_index: the baseline and its index. model_systems: every model with every pruning, then fused with BM25,
+    in the order requested. caveats: what changes or may change a figure.
     """
 
     collection: Collection
-    model_systems: Sequence[System]
     bm25: System
     bm25_index: BM25
+    model_systems: Sequence[System]
     caveats: tuple[Caveat, ...]
 
     @property
     def systems(self) -> list[System]:
-        """All systems, BM25 last."""
-        return [*self.model_systems, self.bm25]
+        """All systems, BM25 first."""
+        return [self.bm25, *self.model_systems]
+
+    @property
+    def main(self) -> str:
+        """The measure on which systems are compared: the first."""
+        return next(iter(self.bm25.scores))
 
     @property
     def title(self) -> str:
@@ -75,13 +100,24 @@ class Evaluation:
     def _judgments(self) -> int:
         return sum(map(len, self.collection.judgments.values()))
 
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """Each system compared with each one before it on the main measure, with p corrected for all these pairs."""
+        pairs = [(second, first) for first, second in combinations(self.systems, 2)]
+        compared = [compare(system.scores[self.main], other.scores[self.main]) for system, other in pairs]
+        corrected = holm([comparison.p for comparison in compared])
+        return [
+            Pair(system.name, other.name, replace(comparison, p_holm=p))
+            for (system, other), comparison, p in zip(pairs, compared, corrected, strict=True)
+        ]
+
     def against_bm25(self, system: System) -> Comparison:
-        """Compares a system's nDCG@10 with BM25's."""
-        return compare(system.scores[MAIN], self.bm25.scores[MAIN])
+        """The comparison of a model's system with BM25."""
+        return next(pair.comparison for pair in self.pairs if pair[:2] == (system.name, self.bm25.name))
 
     def rows(self) -> dict[str, list[Row]]:
         """All figures, a cell for each of `systems`, in the groups measures, against_bm25, index and speed."""
-        compared = [*map(self.against_bm25, self.model_systems), None]
+        compared = [None, *map(self.against_bm25, self.model_systems)]
         return {
             "measures": [measure_figure(name).row(self.systems) for name in self.bm25.scores],
             "against_bm25": [figure.row(compared) for figure in COMPARISON],
@@ -92,12 +128,19 @@ class Evaluation:
     def notes(self) -> list[str]:
         """Definitions of the figures, a line each."""
         also = f"; {EXPONENTIAL.partition(', ')[2]} is reported separately" if EXPONENTIAL in self.bm25.scores else ""
+        fusions = [
+            f"Reciprocal rank: the sum of 1 / ({K} + rank). Weight: the model's share of the score, where the "
+            "scores of each are divided by the query's largest; it is not tuned."
+        ]
         return [
             f"nDCG uses the grade as gain, as trec_eval does{also}.",
             "FLOPS: expected number of tokens that a query and a document share.",
             "Posting reads: FLOPS × documents, as every posting list of a query's tokens is read to its end.",
+            "A query alone: percentiles of the time to encode one query (BM25: to stem it).",
             f"BM25: k1 {K1}, b {B}, English stemming and stop words; its documents per second are stemmed and indexed.",
-            f"p: {SIGNIFICANCE_TEST}, not corrected for the number of systems.",
+            *(fusions if any(system.fusion for system in self.systems) else []),
+            f"Better, worse, p: on {self.main}. p: {SIGNIFICANCE_TEST}; Holm's correction is for "
+            f"every comparison of two systems, {len(self.pairs):,} in all.",
         ]
 
     def record(self) -> dict[str, Any]:
@@ -112,6 +155,8 @@ class Evaluation:
                     "name": system.name,
                     "model": system.model,
                     **({"k1": K1, "b": B} if system is self.bm25 else asdict(system.pruning)),
+                    "query_pruning": asdict(system.query_pruning),
+                    "fusion": system.fusion,
                     "run": names[system.name],
                     "measures": values["measures"],
                     "against_bm25": None if system is self.bm25 else values["against_bm25"],
@@ -133,9 +178,12 @@ class Evaluation:
                 "judgments": self._judgments,
             },
             "caveats": [asdict(caveat) for caveat in self.caveats],
-            "significance_test": SIGNIFICANCE_TEST,
+            "significance_test": f"{SIGNIFICANCE_TEST}, on {self.main}",
             "posting_bytes": POSTING_BYTES,
             "systems": systems,
+            "comparisons": [
+                {"system": pair.system, "minus": pair.other, **asdict(pair.comparison)} for pair in self.pairs
+            ],
             "versions": {name: version(name) for name in PACKAGES},
         }
 
@@ -174,35 +222,47 @@ def evaluate(
     collection: Collection,
     expanders: Sequence[Expander],
     prunings: Sequence[Pruning] = (UNPRUNED,),
+    query_prunings: Sequence[Pruning] = (UNPRUNED,),
     *,
     names: Sequence[str] | None = None,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    fusion_weight: float | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Evaluates BM25, and every model with every pruning of its documents.
+    """Evaluates BM25, and every model with every pruning of its documents and its queries.
 
-    names: of the models; unless given, their own. progress: called with a line that says what runs now.
-    Raises ValueError if two systems have one name, and what Expander.encode raises.
+    names: of the models; unless given, their own. measures: names that measures.parse_measure takes; systems are
+    compared on the first. fusion_weight: also fuse each unpruned model with BM25, by reciprocal rank and with this
+    weight, from 0 to 1. progress: called with a line that says what runs now.
+    Raises ValueError if two systems have one name or a measure is unknown, and what Expander.encode raises.
 
     >>> documents = {"d1": "Trout live in cold rivers.", "d2": "A bank lends money."}
     >>> collection = Collection("two", "test", documents, {"q1": "where do trout live"}, {"q1": {"d1": 1}})
     >>> evaluation = evaluate(collection, [Expander()], [UNPRUNED, Pruning(top=8)])
     >>> [(system.name, system.mean("nDCG@10")) for system in evaluation.systems]
-    [('tiny-en', 1.0), ('tiny-en, top 8', 1.0), ('BM25', 1.0)]
+    [('BM25', 1.0), ('tiny-en', 1.0), ('tiny-en, top 8', 1.0)]
     """
     names = [expander.name for expander in expanders] if names is None else names
-    called = [BASELINE, *(system_name(name, pruning) for name in names for pruning in prunings)]
+    called = [BASELINE, *(system_name(name, *pair) for name in names for pair in product(prunings, query_prunings))]
+    if fusion_weight is not None:
+        called += [fused for name in names for fused in fused_names(name, fusion_weight)]
     if len(set(called)) < len(called):
         raise ValueError(f"systems must differ in name, but they are called {called}")
     progress = progress or (lambda _: None)
-    progress(f"BM25: {len(collection.documents):,} documents")
-    bm25, index = evaluate_bm25(collection)
+    progress(f"{BASELINE}: {len(collection.documents):,} documents")
+    bm25, index = evaluate_bm25(collection, measures)
     systems: list[System] = []
     for name, expander in zip(names, expanders, strict=True):
         progress(f"{name}: {len(collection.documents):,} documents, {len(collection.queries):,} queries")
-        systems += evaluate_model(collection, expander, prunings, name=name, progress=progress)
+        systems += evaluate_model(
+            collection, expander, prunings, query_prunings, name=name, measures=measures, progress=progress
+        )
+    if fusion_weight is not None:
+        for system in [system for system in systems if system.unpruned]:
+            systems += fuse(collection, system, bm25, fusion_weight, measures)
     empty = [
         Caveat(f"queries that retrieve nothing by {system.name}, counted as 0 (as by trec_eval -c)", count)
-        for system in (*systems, bm25)
+        for system in (bm25, *systems)
         if (count := sum(not ranking.documents.size for ranking in system.rankings))
     ]
-    return Evaluation(collection, systems, bm25, index, (*collection.caveats, *empty))
+    return Evaluation(collection, bm25, index, systems, (*collection.caveats, *empty))

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
+
 from spladerunner.evaluation.index_statistics import POSTING_BYTES, flops, posting_reads
-from spladerunner.evaluation.measures import MAIN, Comparison
+from spladerunner.evaluation.measures import Comparison
 from spladerunner.evaluation.systems import System
 
 Subject = TypeVar("Subject")
@@ -94,8 +96,9 @@ def megabytes(count: float) -> str:
 
 
 COMPARISON: tuple[Figure[Comparison], ...] = (
-    Figure("difference", f"{MAIN} minus BM25's", lambda comparison: comparison.difference, "{:+.3f}".format),
+    Figure("difference", "minus BM25's", lambda comparison: comparison.difference, "{:+.3f}".format),
     Figure("p", "p of the difference", lambda comparison: comparison.p, probability),
+    Figure("p_holm", "p, corrected by Holm", lambda comparison: comparison.p_holm, probability),
     Figure("better", "queries better than BM25", lambda comparison: comparison.better, "{:,}".format),
     Figure("worse", "queries worse than BM25", lambda comparison: comparison.worse, "{:,}".format),
     Figure("equal", "queries equal to BM25", lambda comparison: comparison.equal, "{:,}".format),
@@ -124,11 +127,22 @@ INDEX: tuple[Figure[System], ...] = (
     ),
 )
 
+
+def _latency(percentile: int) -> Figure[System]:
+    return Figure(
+        f"query_milliseconds_p{percentile}",
+        f"a query alone, ms, p{percentile}",
+        lambda system: float(np.percentile(system.query_milliseconds, percentile)),
+        "{:.2f}".format,
+    )
+
+
 SPEED: tuple[Figure[System], ...] = (
     Figure(
         "documents_per_second", "documents per second", lambda system: system.documents_per_second, "{:,.0f}".format
     ),
     Figure("queries_per_second", "queries per second", lambda system: system.queries_per_second, "{:,.0f}".format),
+    *map(_latency, (50, 95, 99)),
     Figure(
         "search_milliseconds_per_query",
         "exact search, ms per query",

@@ -1,17 +1,21 @@
-"""Systems under evaluation: a model, a model with pruned documents, or BM25."""
+"""Systems under evaluation: a model, a model with pruned vectors, BM25, or a model fused with BM25."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 
+import numpy as np
+from numpy.typing import NDArray
+
+from spladerunner.evaluation import fusion
 from spladerunner.evaluation.bm25 import BM25, stem
 from spladerunner.evaluation.collection import Collection
 from spladerunner.evaluation.index_statistics import IndexStatistics
-from spladerunner.evaluation.measures import Scores, measure
-from spladerunner.evaluation.search import BLOCK, ExactSearch, Ranking
+from spladerunner.evaluation.measures import DEFAULT_MEASURES, Scores, measure
+from spladerunner.evaluation.search import BLOCK, ExactSearch, Ranking, tie_order
 from spladerunner.expander import Expander
 from spladerunner.vector import SparseVector
 
@@ -20,41 +24,36 @@ Progress = Callable[[str], None]
 
 BASELINE = "BM25"
 
+TIMED_QUERIES = 1000
+"""The most queries whose latencies are measured."""
+
 _SECONDS_BETWEEN_REPORTS = 60
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """Keeps the `top` largest weights of a document, those of at least `min_weight`, or, by default, all.
+    """Keeps the `top` largest weights of a vector, those of at least `min_weight`, or those of at least `max_ratio`
+    times its largest; by default, all.
 
-    >>> str(Pruning(top=64)), str(Pruning(min_weight=0.5))
-    ('top 64', 'min 0.5')
+    >>> str(Pruning(top=64)), str(Pruning(min_weight=0.5)), str(Pruning(max_ratio=0.1))
+    ('top 64', 'min 0.5', 'ratio 0.1')
     >>> Pruning(top=1)(SparseVector([2, 7], [0.3, 1.0]))
     SparseVector(indices=array([7], dtype=int32), values=array([1.], dtype=float32))
     """
 
     top: int | None = None
     min_weight: float | None = None
+    max_ratio: float | None = None
 
     def __str__(self) -> str:
         parts = [f"top {self.top}"] if self.top is not None else []
         parts += [f"min {_exact(self.min_weight)}"] if self.min_weight is not None else []
+        parts += [f"ratio {_exact(self.max_ratio)}"] if self.max_ratio is not None else []
         return ", ".join(parts)
 
     def __call__(self, vector: SparseVector) -> SparseVector:
         """Prunes a vector."""
-        if self.min_weight is not None:
-            vector = vector.prune(self.min_weight)
-        return vector if self.top is None else vector.top(self.top)
-
-
-def system_name(model: str, pruning: Pruning) -> str:
-    """The name of a model with a pruning.
-
-    >>> system_name("tiny-en", Pruning(top=64))
-    'tiny-en, top 64'
-    """
-    return ", ".join(filter(None, (model, str(pruning))))
+        return vector.prune(self.min_weight, max_ratio=self.max_ratio, top=self.top)
 
 
 def _exact(number: float) -> str:
@@ -65,26 +64,55 @@ def _exact(number: float) -> str:
 UNPRUNED = Pruning()
 
 
+def system_name(model: str, pruning: Pruning, query_pruning: Pruning = UNPRUNED) -> str:
+    """The name of a model whose vectors are pruned.
+
+    >>> system_name("tiny-en", Pruning(top=64), Pruning(top=8))
+    'tiny-en, top 64, queries top 8'
+    """
+    queries = f"queries {query_pruning}" if query_pruning != UNPRUNED else ""
+    return ", ".join(filter(None, (model, str(pruning), queries)))
+
+
+def fused_names(model: str, weight: float) -> tuple[str, str]:
+    """The names of a model's two fusions with BM25.
+
+    >>> fused_names("tiny-en", 0.5)
+    ('tiny-en + BM25, reciprocal rank', 'tiny-en + BM25, weight 0.5')
+    """
+    return f"{model} + {BASELINE}, reciprocal rank", f"{model} + {BASELINE}, weight {_exact(weight)}"
+
+
 @dataclass(frozen=True)
 class System:
     """A system's rankings on a collection, with their scores and their cost.
 
-    model: the model's name; None for BM25. rankings: one for each query, in the collection's order.
-    scores: {measure: (queries,)}. documents, queries: statistics of their vectors.
+    model: the model's name; None for BM25. fusion: what joins the model with BM25; None for one system alone.
+    rankings: one for each query, in the collection's order. scores: {measure: (queries,)}.
+    documents, queries: statistics of their vectors.
     documents_per_second, queries_per_second: rates of encoding or, for BM25, of stemming and indexing.
+    query_milliseconds: of encoding (or stemming) a query alone, for each of the first TIMED_QUERIES.
     search_milliseconds: per query, against all documents.
     """
 
     name: str
     model: str | None
-    pruning: Pruning
     rankings: Sequence[Ranking]
     scores: Scores
     documents: IndexStatistics
     queries: IndexStatistics
     documents_per_second: float
     queries_per_second: float
+    query_milliseconds: NDArray[np.float64]
     search_milliseconds: float
+    pruning: Pruning = UNPRUNED
+    query_pruning: Pruning = UNPRUNED
+    fusion: str | None = None
+
+    @property
+    def unpruned(self) -> bool:
+        """A model with all its weights, and not fused."""
+        return bool(self.model) and self.fusion is None and self.pruning == self.query_pruning == UNPRUNED
 
     def mean(self, measure: str) -> float:
         """The mean of a measure over the queries."""
@@ -95,83 +123,143 @@ def evaluate_model(
     collection: Collection,
     expander: Expander,
     prunings: Sequence[Pruning] = (UNPRUNED,),
+    query_prunings: Sequence[Pruning] = (UNPRUNED,),
     *,
     name: str | None = None,
+    measures: Sequence[str] = DEFAULT_MEASURES,
     progress: Progress | None = None,
 ) -> list[System]:
-    """Evaluates a model, one system for each pruning of its documents; queries are not pruned.
+    """Evaluates a model, one system for each pruning of its documents with each pruning of its queries.
 
-    The model encodes each text once, and document vectors are dropped after scoring. Raises what Expander.encode
+    The model encodes each document once, and document vectors are dropped after scoring. Raises what Expander.encode
     raises.
     """
     name = expander.name if name is None else name
     vocabulary = expander.vocabulary
+    texts = list(collection.queries.values())
     started = time.perf_counter()
-    queries = list(expander.stream(list(collection.queries.values()), role="query"))
+    queries = list(expander.stream(texts, role="query"))
     queries_per_second = len(queries) / (time.perf_counter() - started)
-    query_statistics = IndexStatistics(len(vocabulary))
-    query_statistics.add(queries)
+    query_milliseconds = _milliseconds(lambda text: expander.encode(text, role="query"), texts)
 
     ids = list(collection.documents)
-    searches = [ExactSearch(queries, ids, vocabulary) for _ in prunings]
-    statistics = [IndexStatistics(len(vocabulary)) for _ in prunings]
-    search_seconds = [0.0] * len(prunings)
+    pruned_queries = {pruning: [pruning(vector) for vector in queries] for pruning in query_prunings}
+    query_statistics = {pruning: IndexStatistics(len(vocabulary)) for pruning in query_prunings}
+    for pruning, vectors in pruned_queries.items():
+        query_statistics[pruning].add(vectors)
+    pairs = list(product(prunings, query_prunings))
+    searches = {pair: ExactSearch(pruned_queries[pair[1]], ids, vocabulary) for pair in pairs}
+    search_seconds = dict.fromkeys(pairs, 0.0)
+    statistics = {pruning: IndexStatistics(len(vocabulary)) for pruning in prunings}
     encoding_seconds = 0.0
-    texts = _with_progress(collection.documents.values(), len(ids), name, progress)
-    blocks = _blocks(expander.stream(texts))
+    blocks = _blocks(expander.stream(_with_progress(collection.documents.values(), len(ids), name, progress)))
     while True:
         started = time.perf_counter()
         block = next(blocks, None)
         encoding_seconds += time.perf_counter() - started
         if block is None:
             break
-        for at, pruning in enumerate(prunings):
+        for pruning in prunings:
             pruned = [pruning(vector) for vector in block]
-            statistics[at].add(pruned)
-            started = time.perf_counter()
-            searches[at].add(pruned, vocabulary)
-            search_seconds[at] += time.perf_counter() - started
+            statistics[pruning].add(pruned)
+            for query_pruning in query_prunings:
+                started = time.perf_counter()
+                searches[pruning, query_pruning].add(pruned, vocabulary)
+                search_seconds[pruning, query_pruning] += time.perf_counter() - started
     return [
         System(
-            name=system_name(name, pruning),
+            name=system_name(name, pruning, query_pruning),
             model=name,
-            pruning=pruning,
-            rankings=search.rankings,
-            scores=measure(collection.judgments, ids, search.rankings),
-            documents=document_statistics,
-            queries=query_statistics,
+            rankings=searches[pruning, query_pruning].rankings,
+            scores=measure(collection.judgments, ids, searches[pruning, query_pruning].rankings, measures),
+            documents=statistics[pruning],
+            queries=query_statistics[query_pruning],
             documents_per_second=len(ids) / encoding_seconds,
             queries_per_second=queries_per_second,
-            search_milliseconds=1000 * seconds / len(queries),
+            query_milliseconds=query_milliseconds,
+            search_milliseconds=1000 * search_seconds[pruning, query_pruning] / len(queries),
+            pruning=pruning,
+            query_pruning=query_pruning,
         )
-        for pruning, search, document_statistics, seconds in zip(
-            prunings, searches, statistics, search_seconds, strict=True
-        )
+        for pruning, query_pruning in pairs
     ]
 
 
-def evaluate_bm25(collection: Collection) -> tuple[System, BM25]:
+def evaluate_bm25(collection: Collection, measures: Sequence[str] = DEFAULT_MEASURES) -> tuple[System, BM25]:
     """Evaluates BM25; returns the system and its index."""
+    texts = list(collection.queries.values())
     started = time.perf_counter()
     index = BM25(collection.documents)
     indexed = time.perf_counter()
-    queries = stem(collection.queries.values())
+    queries = stem(texts)
     stemmed = time.perf_counter()
     rankings = [index.rank(query) for query in queries]
     searched = time.perf_counter()
     system = System(
         name=BASELINE,
         model=None,
-        pruning=UNPRUNED,
         rankings=rankings,
-        scores=measure(collection.judgments, list(collection.documents), rankings),
+        scores=measure(collection.judgments, list(collection.documents), rankings, measures),
         documents=index.statistics,
         queries=index.query_statistics(queries),
         documents_per_second=len(collection.documents) / (indexed - started),
-        queries_per_second=len(queries) / (stemmed - indexed),
-        search_milliseconds=1000 * (searched - stemmed) / len(queries),
+        queries_per_second=len(texts) / (stemmed - indexed),
+        query_milliseconds=_milliseconds(lambda text: stem([text]), texts),
+        search_milliseconds=1000 * (searched - stemmed) / len(texts),
     )
     return system, index
+
+
+def fuse(
+    collection: Collection,
+    system: System,
+    bm25: System,
+    weight: float,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+) -> list[System]:
+    """Fuses a model with BM25, by reciprocal rank and by weighted scores. weight: of the model, from 0 to 1.
+
+    Both systems run, one after the other, and both indexes are kept.
+    """
+    ids = list(collection.documents)
+    ties = tie_order(ids)
+    assert system.model is not None
+    by_rank, by_score = fused_names(system.model, weight)
+    fusions: dict[str, Callable[[Ranking, Ranking], Ranking]] = {
+        by_rank: lambda *pair: fusion.reciprocal_rank(pair, ties),
+        by_score: lambda *pair: fusion.weighted(pair, (weight, 1 - weight), ties),
+    }
+    fused = []
+    for name, join in fusions.items():
+        started = time.perf_counter()
+        rankings = [join(*pair) for pair in zip(system.rankings, bm25.rankings, strict=True)]
+        milliseconds = 1000 * (time.perf_counter() - started) / len(rankings)
+        fused.append(
+            System(
+                name=name,
+                model=system.model,
+                rankings=rankings,
+                scores=measure(collection.judgments, ids, rankings, measures),
+                documents=system.documents.beside(bm25.documents),
+                queries=system.queries.beside(bm25.queries),
+                documents_per_second=1 / (1 / system.documents_per_second + 1 / bm25.documents_per_second),
+                queries_per_second=1 / (1 / system.queries_per_second + 1 / bm25.queries_per_second),
+                query_milliseconds=system.query_milliseconds + bm25.query_milliseconds,
+                search_milliseconds=system.search_milliseconds + bm25.search_milliseconds + milliseconds,
+                fusion=name.rpartition(", ")[2],
+            )
+        )
+    return fused
+
+
+def _milliseconds(encode: Callable[[str], object], texts: Sequence[str]) -> NDArray[np.float64]:
+    """The latency of each of the first TIMED_QUERIES texts, one at a time."""
+    seconds = []
+    for text in texts[:TIMED_QUERIES]:
+        started = time.perf_counter()
+        encode(text)
+        seconds.append(time.perf_counter() - started)
+    return 1000 * np.array(seconds)
 
 
 def _blocks(vectors: Iterable[SparseVector]) -> Iterator[list[SparseVector]]:

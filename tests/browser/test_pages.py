@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
 
 from spladerunner import Expander, explanation_page
 from spladerunner.evaluation import report
@@ -53,7 +54,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, expander: Expander) -> dict[
     prunings = [UNPRUNED, *(Pruning(top=n) for n in (2, 4, 8, 16)), Pruning(min_weight=0.5)]
     found = evaluate(collection, [expander, Expander()], prunings, names=["tiny-en", f"other {HOSTILE}"])
     drawn = {
-        "report": report.page(found, expander),
+        "report": report.page(found, {"tiny-en": expander, f"other {HOSTILE}": Expander()}),
         "explanation": explanation_page.page(
             expander.explain(f"the bomb {HOSTILE}", f"{HOSTILE} The atomic bomb {LONG} " + "atomic energy " * 300)
         ),
@@ -164,21 +165,166 @@ def test_charts_have_a_drawing_for_each_width_and_name_every_system(
     return [...document.querySelectorAll("section > .chart svg")].filter((svg) => svg.checkVisibility())
       .map((svg) => [svg.getAttribute("class"), [...svg.querySelectorAll("title")].map((title) => title.textContent)]);
     """
-    size, differences = browser.run(visible)
-    assert size[0] == differences[0] == drawn
+    (size,) = browser.run(visible)
+    assert size[0] == drawn
     names = browser.run("return [...document.querySelectorAll('.systems thead th')].map((cell) => cell.innerText)")
-    assert [title.rpartition(": nDCG@10")[0] for title in size[1]] == [
-        name.strip().replace("\n", ", ") for name in names
-    ]
+    bm25, *models = [title.rpartition(": nDCG@10")[0] for title in [size[1][-1], *size[1][:-1]]]
+    assert [bm25, *models] == [name.strip().replace("\n+", " +").replace("\n", ", ") for name in names]
 
 
-def test_without_script_the_queries_are_all_there(browser: Browser, pages: dict[str, Path]) -> None:
+def test_without_script_a_table_has_the_scores_of_every_query(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["report"])
-    expected = len(shown(browser))
+    data = browser.run("return JSON.parse(document.querySelector('#data').textContent)")
     browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         browser.driver.get(pages["report"].as_uri())
-        assert len(shown(browser)) == expected
+        rows = browser.driver.find_elements(By.CSS_SELECTOR, "noscript tbody tr")
+        assert [row.find_element(By.TAG_NAME, "th").text for row in rows] == [row["text"] for row in data["queries"]]
+        for row, query in zip(rows, data["queries"], strict=True):
+            cells = [float(cell.text) for cell in row.find_elements(By.TAG_NAME, "td")]
+            assert cells == pytest.approx(query["scores"], abs=0.0006)
+        assert len(rows) >= 2 and rows[0].is_displayed()
         assert not browser.driver.find_element(By.CSS_SELECTOR, ".filter").is_displayed()
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def choose(browser: Browser, name: str, system: str) -> None:
+    Select(browser.driver.find_element(By.NAME, name)).select_by_visible_text(system)
+
+
+def signs_and_scores(browser: Browser) -> dict[str, tuple[float, list[float]]]:
+    """The difference and the two scores that each listed query shows."""
+    found = {}
+    for query in browser.driver.find_elements(By.CSS_SELECTOR, "details.query"):
+        difference = float(query.find_element(By.TAG_NAME, "b").text.replace("−", "-"))
+        scores = query.find_element(By.CSS_SELECTOR, ".scores").text.split(" against ")
+        found[query.find_element(By.CSS_SELECTOR, ".text").text] = (difference, [float(score) for score in scores])
+    return found
+
+
+@pytest.mark.parametrize("systems", [("BM25", "tiny-en"), ("tiny-en, top 2", "tiny-en"), ("tiny-en, top 2", "BM25")])
+def test_any_two_systems_can_be_compared(browser: Browser, pages: dict[str, Path], systems: tuple[str, str]) -> None:
+    browser.open(pages["report"])
+    data = browser.run("return JSON.parse(document.querySelector('#data').textContent)")
+    choose(browser, "first", systems[0])
+    choose(browser, "second", systems[1])
+    first, second = (data["systems"].index(system) for system in systems)
+    expected = {
+        query["text"]: (
+            query["scores"][first] - query["scores"][second],
+            [query["scores"][at] for at in (first, second)],
+        )
+        for query in data["queries"]
+        if query["scores"][first] != query["scores"][second]
+    }
+    found = signs_and_scores(browser)
+    assert found.keys() == expected.keys() and len(found) >= 2
+    for text, (difference, scores) in found.items():
+        assert difference == pytest.approx(expected[text][0], abs=0.0006)
+        assert scores == pytest.approx(expected[text][1], abs=0.0006)
+    differences = [difference for difference, _ in found.values()]
+    assert differences == sorted(differences, reverse=True)
+    summary = browser.driver.find_element(By.CSS_SELECTOR, ".compared").text
+    assert all(system in summary for system in systems)
+    counts = [sum(difference > 0 for difference in differences), sum(difference < 0 for difference in differences)]
+    if first < second:  # the summary is of the later one minus the earlier one
+        counts.reverse()
+    assert f"Better on {counts[0]}, worse on {counts[1]}" in summary
+    browser.driver.find_element(By.CSS_SELECTOR, "details.query summary").click()
+    captions = browser.driver.find_elements(By.CSS_SELECTOR, "details[open] caption")
+    assert [caption.text.partition(":")[0] for caption in captions] == [*systems]
+    assert browser.errors() == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_bm25_stays_in_view(browser: Browser, pages: dict[str, Path], width: int) -> None:
+    browser.open(pages["report"], width=width)
+    scrolled = """
+    const scroll = document.querySelector(".scroll");
+    scroll.scrollLeft = 1e6;
+    const [label, bm25, ...others] = scroll.querySelectorAll("tbody tr:first-child > *");
+    const box = (cell) => cell.getBoundingClientRect();
+    const top = document.elementFromPoint(box(bm25).right - 4, box(bm25).top + box(bm25).height / 2);
+    return [scroll.scrollLeft, box(scroll).left, box(label).left, box(label).right, box(bm25).left, box(bm25).right,
+      top === bm25, box(others.at(-1)).right, innerWidth];
+    """
+    browser.run("document.querySelector('.scroll').scrollIntoView()")
+    moved, left, label, label_end, bm25, bm25_end, on_top, last, right = browser.run(scrolled)
+    assert moved > 50 and left - 1 <= label < label_end <= bm25 + 1 and bm25_end < right and on_top
+    assert bm25_end < last - 40 and last <= right
+    assert browser.run("return document.querySelector('.systems thead th').innerText.trim()") == "BM25"
+
+
+def test_each_model_keeps_its_color(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["report"])
+    colors = browser.run("""
+    const background = (element) => getComputedStyle(element, "::before").backgroundColor;
+    const legend = [...document.querySelectorAll(".legend li:not(.bm25)")].map(background);
+    const heads = [...document.querySelectorAll(".systems thead th:not(.bm25)")].map(background);
+    const titles = [...document.querySelectorAll("h3.model")].map(background);
+    const bars = [...document.querySelectorAll(".histograms")].map((group) =>
+      [...new Set([...group.querySelectorAll("path")].map((path) => getComputedStyle(path).fill))]);
+    const points = [...document.querySelectorAll(".w880 [id^=point] use, .w880 g:has(> title) use")]
+      .map((point) => getComputedStyle(point).fill);
+    return [legend, heads, titles, bars, points];
+    """)
+    legend, heads, titles, bars, points = colors
+    assert len({*legend}) == 2 and titles == legend and {*heads} == {*legend}
+    assert all(color in found for color, found in zip(legend, bars, strict=True))
+    assert {*legend} < {*points}
+
+
+BROKEN = """
+const found = [];
+const walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const node = walker.currentNode;
+  if (!node.parentElement.checkVisibility() || node.parentElement.closest("noscript, option")) continue;
+  for (const match of node.data.matchAll(/[+−-]?\\d[\\d.,]*\\d( (MB|kB))?/g)) {
+    const range = document.createRange();
+    range.setStart(node, match.index);
+    range.setEnd(node, match.index + match[0].length);
+    if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) found.push(match[0]);
+  }
+}
+return found;
+"""
+
+
+@pytest.mark.parametrize("width", [360, 390])
+def test_no_figure_breaks_in_two_on_a_phone(browser: Browser, pages: dict[str, Path], width: int) -> None:
+    browser.open(pages["report"], width=width)
+    assert browser.run(BROKEN) == []
+    browser.run(
+        "document.querySelector('.tiles dd').innerHTML = '<p style=\"width: 2ch; white-space: normal\">12,345 MB</p>'"
+    )
+    assert browser.run(BROKEN) == ["12,345 MB"]
+
+
+def test_twenty_queries_are_shown_and_more_on_request(browser: Browser, many: Path) -> None:
+    browser.open(many, width=390)
+    assert browser.run("return document.documentElement.scrollHeight") < 12_000
+    more = browser.driver.find_element(By.CSS_SELECTOR, ".more")
+    assert len(shown(browser)) == 20 and more.text == "Show 20 more"
+    more.click()
+    assert len(shown(browser)) == 40 and more.text == "Show 5 more"
+    more.send_keys(Keys.ENTER)
+    everything = shown(browser)
+    assert len({*everything}) == 45 and not more.is_displayed()
+    search = browser.driver.find_element(By.CSS_SELECTOR, ".filter input[type=search]")
+    search.send_keys("number44")  # not among the first twenty
+    assert shown(browser) == ["mayfly number44"]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory, expander: Expander) -> Path:
+    """A report with 45 queries on which BM25 and the model differ, among others."""
+    folder = tmp_path_factory.mktemp("many")
+    late = {f"late{n}": ("", "weather report " * 200 + f"mayfly number{n}") for n in range(45)}
+    queries = {f"late{n}": f"mayfly number{n}" for n in range(45)} | {"same": "honey"}
+    judgments = {f"late{n}": {f"late{n}": 1} for n in range(45)} | {"same": {"d5": 1}}
+    collection = Collection.read(write_beir(folder / "many", DOCUMENTS | late, queries, judgments))
+    path = folder / "many.html"
+    path.write_text(report.page(evaluate(collection, [expander]), {"tiny-en": expander}), encoding="utf-8")
+    return path
