@@ -22,6 +22,8 @@ DOCS := .venv-docs
 BROWSER := .venv-browser
 # The export holds huggingface_hub below 1 in the environment of the tests; the runtime works with its successors too.
 HUBS := .venv-hub-1 .venv-hub-2
+# optimum holds transformers below 5; with 5, the export uses transformers' own exporter.
+TRANSFORMERS_5 := .venv-transformers-5
 ENGINES := .venv-engines
 MUTANTS := .venv-mutants
 SOURCES := pyproject.toml README.md $(shell find spladerunner export models -type f -not -name '*.pyc')
@@ -50,9 +52,10 @@ types: $(CHECK)/installed
 quick: $(CHECK)/installed
 	$(CHECK)/bin/python -m pytest --quiet --numprocesses 2 --dist worksteal -m "not network and not gpu and not slow and not torch"
 
-test: lint types $(TEST)/installed $(HUBS:=/installed)
+test: lint types $(TEST)/installed $(HUBS:=/installed) $(TRANSFORMERS_5)/installed
 	$(TEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
 	for hub in $(HUBS); do $$hub/bin/python -m pytest --numprocesses 2 tests/test_hub.py || exit 1; done
+	$(TRANSFORMERS_5)/bin/python -m pytest --numprocesses 2 tests/test_convert.py tests/test_gte.py
 
 docs: $(DOCS)/installed
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
@@ -125,6 +128,13 @@ $(BROWSER)/installed: pyproject.toml
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --editable . pytest pytest-xdist onnx "huggingface_hub==$*.*"
 	@touch $@
 
+$(TRANSFORMERS_5)/installed: pyproject.toml
+	$(PYTHON) -m venv $(TRANSFORMERS_5)
+	$(TRANSFORMERS_5)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(TRANSFORMERS_5)/bin/pip install --quiet --disable-pip-version-check --editable ".[export-transformers-5]" \
+		"sentence-transformers>=6" pytest pytest-xdist
+	@touch $@
+
 $(ENGINES)/installed: pyproject.toml $(wildcard tests/engines/*.txt)
 	$(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check --editable ".[formats]" -r tests/engines/requirements.txt
@@ -137,4 +147,4 @@ $(MUTANTS)/installed: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(RUN) $(CHECK) $(TEST) $(DOCS) $(HUBS) $(ENGINES) $(BROWSER) $(MUTANTS) .bench build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(RUN) $(CHECK) $(TEST) $(DOCS) $(HUBS) $(TRANSFORMERS_5) $(ENGINES) $(BROWSER) $(MUTANTS) .bench build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -13,12 +13,14 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from spladerunner.errors import CheckpointError
 from spladerunner.export.convert import CONVERTER, PACKAGES, convert
-from spladerunner.export.language_model import check_vocabulary, position_count, read_json
+from spladerunner.export.gte import read_gte_config
+from spladerunner.export.language_model import check_vocabulary
 from spladerunner.export.passes.contract import Graph
 from spladerunner.export.silence import silenced
 from spladerunner.export.source import PICKLE, SAFETENSORS
 from spladerunner.export.tokenizer import save_tokenizer
 from spladerunner.model.sentence_transformers import MaskedLanguageModel
+from spladerunner.model.transformers_files import read_positions
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": torch.relu,
@@ -43,7 +45,7 @@ class Checkpoint:
     @silenced()
     def __init__(self, model: MaskedLanguageModel, *, allow_pickle: bool = False) -> None:
         self.folder = folder = model.folder
-        self.pooling, self.activation = model.pooling, model.activation
+        self.pooling, self.activation, self.prompt = model.pooling, model.activation, model.prompt
         if not (folder / "config.json").is_file():
             raise CheckpointError(
                 f"{folder} has no config.json. Give a checkpoint in Hugging Face's layout: config.json, a tokenizer "
@@ -55,14 +57,18 @@ class Checkpoint:
             self._tokenizer = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
                 folder, local_files_only=True, trust_remote_code=False
             )
+            config = read_gte_config(folder)
             self._model, loading = AutoModelForMaskedLM.from_pretrained(
                 folder,
+                **({"config": config} if config else {}),
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=use_safetensors,
                 output_loading_info=True,
-                torch_dtype=torch.float32,
             )
+            self._model.float()
+        except CheckpointError:
+            raise
         except Exception as error:  # the parts of transformers share no narrower type
             raise CheckpointError(
                 f"{folder} cannot be loaded as a masked language model: {error}", path=folder
@@ -83,7 +89,7 @@ class Checkpoint:
         self.vocabulary_size = tokens = len(self._tokenizer)
         check_vocabulary(folder, tokens=tokens, rows=self._model.config.vocab_size)
         self._model.eval()
-        self.positions = position_count(read_json(folder / "config.json"))
+        self.positions = read_positions(folder)
         self.max_length = min(
             length
             for length in (model.max_length, self._tokenizer.model_max_length, self.positions)
@@ -95,8 +101,8 @@ class Checkpoint:
         save_tokenizer(self._tokenizer.backend_tokenizer, path)
 
     def convert(self, folder: Path) -> Graph:
-        """Writes folder/model.onnx and the tokenizer's files, and returns the graph."""
-        return convert(self.folder, folder, self.vocabulary_size)
+        """Writes folder/model.onnx, and returns the graph."""
+        return convert(self.folder, self._model, folder, self.vocabulary_size)
 
     def weights_of(self, texts: Iterable[str], max_length: int) -> Iterator[NDArray[np.float32]]:
         """Weights by the published formula in torch, float32, one text at a time: a (V,) array each.

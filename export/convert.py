@@ -1,40 +1,51 @@
-"""A checkpoint to a float32 graph, by optimum: the source of the graph that the passes transform."""
+"""A checkpoint to a float32 graph, the source of the graph that the passes transform.
+
+There are two ways, by the installed transformers: optimum, which needs transformers 4, or the exporter that is part of
+transformers from 5.13 on.
+"""
 
 from __future__ import annotations
 
+import inspect
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from optimum.exporters.onnx import main_export
+import torch
+import transformers
 
 from spladerunner.errors import CheckpointError
 from spladerunner.export.passes.contract import Graph, UnmetError, logits
 from spladerunner.export.silence import silenced
+from spladerunner.export.standard_form import OPSET, standardize
 
-CONVERTER = "optimum"
-"""What converts, for the manifest."""
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-PACKAGES = ("optimum-onnx",)
-"""The packages that it is part of."""
+if int(transformers.__version__.partition(".")[0]) >= 5:
+    import onnx_ir
+    from transformers.exporters import OnnxConfig, OnnxExporter
+
+    CONVERTER, PACKAGES = "transformers.exporters", ("onnxscript",)
+else:
+    from optimum.exporters.onnx import main_export
+
+    CONVERTER, PACKAGES = "optimum", ("optimum-onnx",)
+"""What converts, for the manifest, and the packages beside transformers that it uses."""
 
 
-def convert(checkpoint: Path, folder: Path, vocabulary_size: int) -> Graph:
-    """Writes folder/model.onnx and the tokenizer's files, and returns the graph.
+def convert(checkpoint: Path, model: PreTrainedModel, folder: Path, vocabulary_size: int) -> Graph:
+    """Writes folder/model.onnx, and returns the graph.
 
-    Raises CheckpointError if the graph does not have input_ids and logits over at least vocabulary_size tokens.
+    model: loaded from the checkpoint. Raises CheckpointError if the graph does not have input_ids and logits over at
+    least vocabulary_size tokens.
     """
     with silenced():
-        # task and library are given, since optimum guesses wrong for repositories of sentence-transformers
-        # (optimum#2327).
-        main_export(
-            str(checkpoint),
-            output=folder,
-            task="fill-mask",
-            library_name="transformers",
-            device="cpu",
-            do_validation=False,  # the bundle's graph is verified, on more texts
-            local_files_only=True,
-            trust_remote_code=False,
-        )
+        if CONVERTER == "optimum":
+            _by_optimum(checkpoint, folder)
+        else:
+            _by_transformers(model, folder, vocabulary_size)
     graph = Graph(folder / "model.onnx")
     try:
         size = logits(graph.model).type.tensor_type.shape.dim[2].dim_value
@@ -45,3 +56,44 @@ def convert(checkpoint: Path, folder: Path, vocabulary_size: int) -> Graph:
             f"{checkpoint} is not a masked language model: its graph needs {error}.", path=checkpoint
         ) from error
     return graph
+
+
+def _by_optimum(checkpoint: Path, folder: Path) -> None:
+    """Writes the tokenizer's files too."""
+    # task and library are given, since optimum guesses wrong for repositories of sentence-transformers (optimum#2327).
+    main_export(
+        str(checkpoint),
+        output=folder,
+        task="fill-mask",
+        library_name="transformers",
+        device="cpu",
+        do_validation=False,  # the bundle's graph is verified, on more texts
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+
+
+def _by_transformers(model: PreTrainedModel, folder: Path, vocabulary_size: int) -> None:
+    accepted = inspect.signature(model.forward).parameters
+    names = ["input_ids", "attention_mask"]
+    if "token_type_ids" in accepted and getattr(model.config, "type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
+    ids = torch.full((2, 7), (model.config.pad_token_id or 0) + 1)
+    values = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    any_length = dict.fromkeys((0, 1), torch.export.Dim.AUTO)
+    # Plain attention becomes operators that the pass FuseAttention knows.
+    attention = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        with redirect_stdout(io.StringIO()):  # torch prints its progress
+            converted = OnnxExporter().export(
+                model,
+                {name: values[name] for name in names},
+                config=OnnxConfig(dynamic=True, dynamic_shapes=dict.fromkeys(names, any_length), opset_version=OPSET),
+            )
+    finally:
+        model.set_attn_implementation(attention)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "model.onnx"
+    onnx_ir.save(converted.program, target)
+    standardize(target, target, vocabulary_size)

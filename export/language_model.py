@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,8 @@ ROUNDED_UP_TO = 128
 class LanguageModel(Protocol):
     """A masked language model, with the pooling and activation of its logits.
 
-    folder: of its files. pooling, activation: names as in a manifest.
+    folder: of its files. prompt: what comes before every text, None for nothing.
+    pooling, activation: names as in a manifest.
     max_length: tokens read of a text, the least that its files allow.
     positions: the most tokens that the model accepts, None if it sets no limit.
     vocabulary_size: number of tokens; the model may have a few rows more.
@@ -29,6 +29,7 @@ class LanguageModel(Protocol):
     """
 
     folder: Path
+    prompt: str | None
     pooling: str
     activation: str
     max_length: int
@@ -57,32 +58,3 @@ def check_vocabulary(folder: Path, *, tokens: int, rows: int) -> None:
             "different models.",
             path=folder,
         )
-
-
-def position_count(config: Mapping[str, Any]) -> int | None:
-    """Number of tokens that the position embedding of a config.json accepts, None if it does not say.
-
-    Examples:
-        >>> position_count({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1})
-        512
-    """
-    positions = config.get("max_position_embeddings")
-    if not isinstance(positions, int):
-        return None
-    if str(config.get("model_type")) in ("roberta", "xlm-roberta", "camembert"):
-        padding = config.get("pad_token_id")
-        return positions - 1 - (padding if isinstance(padding, int) else 1)  # positions start after the padding's
-    return positions
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a configuration, empty if there is none. Raises CheckpointError if it is not a JSON object."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}", path=path) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is not a JSON object.", path=path)
-    return content

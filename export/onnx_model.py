@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx.external_data_helper import uses_external_data
 
 from spladerunner.errors import CheckpointError
-from spladerunner.export.language_model import check_vocabulary, position_count, read_json
+from spladerunner.export.language_model import check_vocabulary
 from spladerunner.export.passes.contract import Graph
 from spladerunner.export.silence import silenced
 from spladerunner.export.source import find_graph
@@ -26,8 +26,7 @@ from spladerunner.export.tokenizer import read_tokenizer, save_tokenizer, specia
 from spladerunner.inference.arena import products_saturate
 from spladerunner.inference.session import SLOWER_FUSIONS
 from spladerunner.model.sentence_transformers import MaskedLanguageModel
-
-_BERT_LENGTH = 512
+from spladerunner.model.transformers_files import DEFAULT, read_positions, read_tokenizer_length
 
 _ACTIVATIONS: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
     "relu": lambda logits: np.maximum(logits, 0),
@@ -50,14 +49,13 @@ class OnnxModel:
     @silenced()
     def __init__(self, model: MaskedLanguageModel) -> None:
         self.folder = folder = model.folder
-        self.pooling, self.activation = model.pooling, model.activation
+        self.pooling, self.activation, self.prompt = model.pooling, model.activation, model.prompt
         self.path = find_graph(folder)
         self._tokenizer = read_tokenizer(folder)
         self.vocabulary_size = self._tokenizer.get_vocab_size()
-        self.positions = position_count(read_json(folder / "config.json"))
-        said = read_json(folder / "tokenizer_config.json").get("model_max_length")
-        lengths = (model.max_length, said if isinstance(said, int) else None, self.positions)
-        self.max_length = min((length for length in lengths if length is not None), default=_BERT_LENGTH)
+        self.positions = read_positions(folder)
+        lengths = (model.max_length, read_tokenizer_length(folder), self.positions)
+        self.max_length = min((length for length in lengths if length is not None), default=DEFAULT)
         try:
             outline = onnx.load(self.path, load_external_data=False)
         except Exception as error:  # protobuf's errors share no narrower type

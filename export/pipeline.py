@@ -105,8 +105,8 @@ class _Export:
         roles: dict[RoleName, Role] = {}
         agreements: dict[RoleName, Agreement] = {}
         for name, served in self._roles.items():
-            if name == "query" and served is self._roles["doc"]:
-                roles["query"] = roles["doc"]
+            if name == "query" and _same_graph(served, document):
+                roles["query"] = replace(roles["doc"], prompt=served.prompt)
             elif isinstance(served, TokenWeights):
                 roles[name], agreements[name] = self._export_token_weights(name, served)
             else:
@@ -151,6 +151,7 @@ class _Export:
             pooling=model.pooling,
             activation=model.activation,
             positions=model.positions,
+            prompt=model.prompt,
             external_data=tuple(path.name for path in sorted(self._bundle.glob(f"{graph.name}.*"))),
             quantization=quantization,
             checkpoint=self._checkpoint_record(name),
@@ -205,7 +206,8 @@ class _Export:
         source.save(saved, self._tokenizer.vocabulary)
         encoder = TokenWeightsEncoder(saved, np.load(saved), self._tokenizer.vocabulary)
         agreement = self._verify_copy(name, source, encoder, saved.stat().st_size)
-        return TokenWeightsRole(saved.name, self._document.max_length, self._checkpoint_record(name)), agreement
+        record = self._checkpoint_record(name)
+        return TokenWeightsRole(saved.name, self._document.max_length, record, source.prompt), agreement
 
     def _verify_copy(self, name: RoleName, source: Served, encoder: Encoder, size: int) -> CopyAgreement:
         with stage(self._progress, "verify", name) as done:
@@ -251,3 +253,10 @@ class _Export:
         names = {name: str(source) for name, source in self._sources.items()}
         output = last_two_parts(self._options.output)
         return replace(self._options, doc=names["doc"], query=names.get("query"), output=output).command()
+
+
+def _same_graph(query: Served, document: LanguageModel) -> bool:
+    """Whether one graph serves both roles; their prompts may differ."""
+    if isinstance(query, TokenWeights) or query.folder != document.folder:
+        return False
+    return (query.pooling, query.activation) == (document.pooling, document.activation)

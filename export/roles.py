@@ -93,7 +93,9 @@ def _open(model: MaskedLanguageModel, options: ExportOptions, *, stated: bool) -
 
 def _open_query(found: RoleSpec, options: ExportOptions, *, stated: bool) -> Served:
     if isinstance(found, StaticEmbedding):
-        return TokenWeights.of_static_embedding(found.folder, _tokenizer(found.folder, options))
+        weights = TokenWeights.of_static_embedding(found.folder, _tokenizer(found.folder, options))
+        weights.prompt = found.prompt
+        return weights
     return _open(found, options, stated=stated)
 
 

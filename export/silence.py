@@ -16,8 +16,10 @@ def silenced() -> Iterator[None]:
     # A graph is exported without transformers, and what is not imported does not log.
     transformers_logging = sys.modules.get("transformers.utils.logging")
     verbosity = transformers_logging.get_verbosity() if transformers_logging else None
+    shows_progress = transformers_logging is not None and transformers_logging.is_progress_bar_enabled()
     if transformers_logging:
         transformers_logging.set_verbosity(logging.ERROR)
+        transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -27,3 +29,5 @@ def silenced() -> Iterator[None]:
         logging.disable(disabled)
         if transformers_logging:
             transformers_logging.set_verbosity(verbosity)
+        if transformers_logging and shows_progress:
+            transformers_logging.enable_progress_bar()

@@ -51,6 +51,9 @@ def standardize(published: Path, target: Path, tokens: int) -> Graph:
     except ValueError as error:
         raise CheckpointError(f"{published} cannot be exported: {error}", path=published) from error
     pools_inside = [output.name for output in graph.output] != [value]
+    for node in graph.node:  # all inputs have one shape; asked of input_ids, it does not keep the others in use
+        if node.op_type == "Shape" and node.input[0] in _INPUTS:
+            node.input[0] = "input_ids"
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, [*AXES, size]))
     if pools_inside:

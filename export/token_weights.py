@@ -31,6 +31,7 @@ class TokenWeights:
                 path=folder,
             )
         self.folder = folder
+        self.prompt: str | None = None
         self.weights = weights
         self._tokenizer = tokenizer
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from spladerunner import Expander, SparseVector
 from spladerunner.export.checkpoint import Checkpoint
-from spladerunner.export.convert import convert
 from spladerunner.export.verify import verification_texts
 from spladerunner.model.manifest import RoleName
 from spladerunner.model.sentence_transformers import MaskedLanguageModel
@@ -50,8 +49,9 @@ def dense(vectors: list[SparseVector]) -> NDArray[np.float32]:
 def test_the_float32_graph_has_every_weight_of_the_checkpoint(
     shared: Path, texts: list[str], role: RoleName, published: NDArray[np.float32], tmp_path: Path
 ) -> None:
-    convert(shared / "tiny-en" / role, tmp_path, VOCABULARY_SIZE)
-    Checkpoint(MaskedLanguageModel(shared / "tiny-en" / role)).save_tokenizer(tmp_path / "tokenizer.json")
+    checkpoint = Checkpoint(MaskedLanguageModel(shared / "tiny-en" / role))
+    checkpoint.convert(tmp_path)
+    checkpoint.save_tokenizer(tmp_path / "tokenizer.json")
     weights = dense(Expander(tmp_path, **SYMMETRIC).encode(texts))
     np.testing.assert_allclose(weights, published, rtol=0, atol=1e-4)
 
