@@ -205,3 +205,20 @@ def test_a_tenth_of_the_largest_weight_is_kept_at_a_ratio_of_a_tenth() -> None:
 def test_a_ratio_out_of_range_is_an_error(ratio: float) -> None:
     with pytest.raises(ValueError, match="is not a number from 0 to 1"):
         SparseVector([1], [1.0]).prune(max_ratio=ratio)
+
+
+def test_indices_are_integers_of_31_bits() -> None:
+    assert SparseVector([0, 2**31 - 1], [1.0, 2.0]).indices.tolist() == [0, 2**31 - 1]
+    for indices in ([1.0], [True], ["1"]):
+        with pytest.raises(ValueError, match="indices must be integers, not "):
+            SparseVector(indices, [1.0])
+
+
+@pytest.mark.parametrize(("ratio", "kept"), [(0, [1, 2, 3]), (0.5, [2, 3]), (0.51, [2]), (1, [2])])
+def test_the_ratio_of_the_largest_weight_is_a_closed_limit(ratio: float, kept: list[int]) -> None:
+    assert SparseVector([1, 2, 3], [0.25, 4.0, 2.0]).prune(max_ratio=ratio).indices.tolist() == kept
+
+
+def test_no_negative_weight_is_near_the_largest() -> None:
+    assert len(SparseVector([1, 2], [-0.5, -0.25]).prune(max_ratio=1.0)) == 0
+    assert len(SparseVector([], []).prune(max_ratio=1.0)) == 0
