@@ -17,11 +17,16 @@ TOKEN = "hf_for_these_tests"
 
 @dataclass
 class Repository:
-    """Files by name, at one commit that is main's. access: "public", "private" or "gated"."""
+    """Files by name, at one commit that is main's. access: "public", "private" or "gated".
+
+    commits: main's and all before, which have the same files here. keeps_moving: main moves whenever it was asked for.
+    """
 
     files: dict[str, bytes]
     access: str = "public"
     commit: str = ""
+    commits: set[str] = field(default_factory=set)
+    keeps_moving: bool = False
 
     def __post_init__(self) -> None:
         self.move()
@@ -32,6 +37,7 @@ class Repository:
         for name, content in sorted(self.files.items()):
             digest.update(name.encode() + b"\0" + content)
         self.commit = digest.hexdigest()
+        self.commits.add(self.commit)
 
 
 @dataclass
@@ -45,9 +51,9 @@ class Hub:
     endpoint: str = ""
     content: str = ""  # where files are, which to a client must be another host than the endpoint
 
-    def add_folder(self, name: str, folder: Path, **options: str) -> Repository:
+    def add_folder(self, name: str, folder: Path, access: str = "public") -> Repository:
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        self.repositories[name] = Repository(files, **options)
+        self.repositories[name] = Repository(files, access)
         return self.repositories[name]
 
     def downloads(self) -> list[str]:
@@ -75,6 +81,9 @@ class _Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+?)(?:/revision/(.+))?", path):
             if repository := self._repository(match[1], match[2]):
                 self._send_json(self._information(match[1], repository), body=body)
+                if repository.keeps_moving:
+                    repository.files["README.md"] = repository.commit.encode()
+                    repository.move()
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)(?:/.*)?", path):
             if repository := self._repository(match[1], match[2]):
                 entries = [
@@ -95,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
         if repository is None or (repository.access == "private" and not signed_in):
             # The Hub does not tell strangers apart what is private and what does not exist.
             self._fail(401 if not signed_in else 404, "RepoNotFound")
-        elif revision not in (None, "main", repository.commit):
+        elif revision not in (None, "main", *repository.commits):
             self._fail(404, "RevisionNotFound")
         else:
             return repository

@@ -161,9 +161,9 @@ def write_bare_folder(folder: Path, graph: str = "model.onnx", **options: Any) -
     return folder
 
 
-def move_weights(graph: Path) -> Path:
+def move_weights(graph: Path, name: str | None = None) -> Path:
     """Moves the weights of a graph into a file beside it, as exporters do with large ones; returns that file."""
-    data = graph.with_name(f"{graph.name}_data")
+    data = graph.with_name(name or f"{graph.name}_data")
     onnx.save(onnx.load(graph), graph, save_as_external_data=True, location=data.name, size_threshold=64)
     return data
 

@@ -146,15 +146,7 @@ def test_a_repository_with_a_graph_loads_as_a_symmetric_model(hub: Hub, tmp_path
 
 def test_a_repository_with_a_pooling_of_its_own_is_pooled_so(hub: Hub, tmp_path: Path) -> None:
     folder = onnx_folder(tmp_path / "repository")
-    modules = [
-        {"path": "", "type": "sentence_transformers.sparse_encoder.models.MLMTransformer"},
-        {"path": "1_SpladePooling", "type": "sentence_transformers.sparse_encoder.models.SpladePooling"},
-    ]
-    (folder / "modules.json").write_text(json.dumps(modules))
-    (folder / "1_SpladePooling").mkdir()
-    (folder / "1_SpladePooling" / "config.json").write_text(
-        json.dumps({"pooling_strategy": "sum", "activation_function": "log1p_relu"})
-    )
+    write_layout(folder)
     hub.add_folder("owner/onnx", folder)
     weights = expanded(hub, tmp_path, "owner/onnx")
     assert weights == Expander(folder).expand("the cat sat")[0]
@@ -292,6 +284,101 @@ def test_without_a_network_it_says_so(hub: Hub, tmp_path: Path) -> None:
     assert "could not be downloaded" in refused(hub, tmp_path, BUNDLE, HF_ENDPOINT="http://127.0.0.1:9")
     misspelt = refused(hub, tmp_path, "naver/splade-v3-destilbert", HF_ENDPOINT="http://127.0.0.1:9")
     assert "Close to it: naver/splade-v3-distilbert" in misspelt
+
+
+def put_into_cache(hub: Hub, home: Path, repository: str, *names: str) -> None:
+    """As another program does that uses huggingface_hub."""
+    code = f"from huggingface_hub import hf_hub_download\nfor name in {names!r}: hf_hub_download({repository!r}, name)"
+    subprocess.run([sys.executable, "-c", code], env=environment(hub, home), check=True, capture_output=True)
+
+
+def write_layout(folder: Path) -> None:
+    modules = [
+        {"path": "", "type": "sentence_transformers.sparse_encoder.models.MLMTransformer"},
+        {"path": "1_SpladePooling", "type": "sentence_transformers.sparse_encoder.models.SpladePooling"},
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_SpladePooling").mkdir()
+    pooling = {"pooling_strategy": "sum", "activation_function": "log1p_relu"}
+    (folder / "1_SpladePooling" / "config.json").write_text(json.dumps(pooling))
+
+
+def test_what_another_program_has_cached_is_completed(hub: Hub, tmp_path: Path) -> None:
+    """Without modules.json, the files look like a model that is pooled otherwise."""
+    folder = onnx_folder(tmp_path / "repository")
+    write_layout(folder)
+    hub.add_folder("owner/onnx", folder)
+    put_into_cache(hub, tmp_path, "owner/onnx", "config.json", "tokenizer.json", "model.onnx")
+    assert "not in the cache" in refused(hub, tmp_path, "owner/onnx", HF_HUB_OFFLINE="1")
+    expected = Expander(folder).expand("the cat sat")[0]
+    assert expanded(hub, tmp_path, "owner/onnx") == expected
+    assert expanded(hub, tmp_path, "owner/onnx", HF_HUB_OFFLINE="1") == expected
+
+
+def test_another_graph_that_is_cached_is_not_taken_for_the_model(hub: Hub, tmp_path: Path) -> None:
+    folder = onnx_folder(tmp_path / "repository", graph="onnx/model.onnx")
+    SmallGraph(seed=3).save(folder / "onnx" / "model_quantized.onnx")
+    hub.add_folder("owner/onnx", folder)
+    put_into_cache(hub, tmp_path, "owner/onnx", "tokenizer.json", "onnx/model_quantized.onnx")
+    assert "not in the cache" in refused(hub, tmp_path, "owner/onnx", HF_HUB_OFFLINE="1")
+    expected = Expander(folder, **SYMMETRIC).expand("the cat sat")[0]
+    assert expanded(hub, tmp_path, "owner/onnx", *AS_SYMMETRIC) == expected
+
+
+@pytest.mark.usefixtures("with_bundle")
+def test_a_manifest_alone_is_no_model(hub: Hub, tmp_path: Path, bundle: Path) -> None:
+    put_into_cache(hub, tmp_path, BUNDLE, "manifest.json")
+    assert "not in the cache" in refused(hub, tmp_path, BUNDLE, HF_HUB_OFFLINE="1")
+    folder = Path(command(hub, tmp_path, "fetch", BUNDLE).stdout.strip())
+    assert Expander(folder).expand("the cat") == Expander(bundle).expand("the cat")
+
+
+@pytest.mark.parametrize("kind", ["bundle", "graph"])
+def test_a_damaged_file_is_found_and_repaired(hub: Hub, tmp_path: Path, bundle: Path, kind: str) -> None:
+    source, options = (bundle, ()) if kind == "bundle" else (onnx_folder(tmp_path / "onnx"), AS_SYMMETRIC)
+    damaged = "query.onnx" if kind == "bundle" else "model.onnx"
+    hub.add_folder(BUNDLE, source)
+    folder = Path(command(hub, tmp_path, "fetch", BUNDLE).stdout.strip())
+    before = expanded(hub, tmp_path, BUNDLE, *options)
+    blob = (folder / damaged).resolve()
+    content = blob.read_bytes()
+    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    message = refused(hub, tmp_path, BUNDLE)
+    assert f"{damaged} of {BUNDLE} are damaged" in message
+    assert f"spladerunner fetch {BUNDLE} --update" in message
+    hub.requests.clear()
+    assert Path(command(hub, tmp_path, "fetch", BUNDLE, "--update").stdout.strip()) == folder
+    assert damaged in hub.downloads() and (folder / damaged).read_bytes() == content
+    assert Path(command(hub, tmp_path, "fetch", BUNDLE).stdout.strip()) == folder
+    assert expanded(hub, tmp_path, BUNDLE, *options) == before
+
+
+def test_a_revision_that_keeps_moving_is_an_error(hub: Hub, tmp_path: Path, with_bundle: Repository) -> None:
+    with_bundle.keeps_moving = True
+    assert f"{BUNDLE} changed on the Hub during each of 3 downloads" in refused(hub, tmp_path, BUNDLE)
+    assert len(hub.requests) < 200
+    assert expanded(hub, tmp_path, f"{BUNDLE}@{with_bundle.commit}")
+
+
+def test_external_data_of_any_name_is_brought_along(hub: Hub, tmp_path: Path) -> None:
+    folder = onnx_folder(tmp_path / "repository", graph="onnx/model.onnx")
+    move_weights(folder / "onnx" / "model.onnx", "weights.bin")
+    (folder / "onnx" / "model.onnx.data").write_bytes(b"not needed")
+    hub.add_folder("owner/onnx", folder)
+    expected = Expander(folder, **SYMMETRIC).expand("the cat sat")[0]
+    assert expanded(hub, tmp_path, "owner/onnx", *AS_SYMMETRIC) == expected
+    assert "onnx/weights.bin" in hub.downloads() and "onnx/model.onnx.data" not in hub.downloads()
+
+
+def test_queries_are_served_by_the_idf_json_of_a_known_repository(hub: Hub, tmp_path: Path) -> None:
+    folder = onnx_folder(tmp_path / "repository")
+    (folder / "idf.json").write_text(json.dumps({"cat": 2.5, "the": 0.5}))
+    hub.add_folder("Qdrant/opensearch-neural-sparse-encoding-doc-v3-gte", folder)
+    name = "opensearch-neural-sparse-encoding-doc-v3-gte"
+    local = Expander(folder, pooling="max", activation="log1p_log1p_relu")
+    assert expanded(hub, tmp_path, name) == local.expand("the cat sat")[0]
+    done = command(hub, tmp_path, "expand", "--query", "--model", name, "the cat sat")
+    assert json.loads(done.stdout) == {"cat": 2.5, "the": 0.5}
 
 
 def test_a_known_model_without_a_graph_says_exactly_what_makes_it() -> None:

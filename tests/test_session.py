@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from spladerunner.inference.providers import check_providers
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import TokenizedText
 from tests.control_group import control_group
-from tests.small_model import SmallGraph
+from tests.small_model import TOKENS, SmallGraph, change_manifest, records
 
 
 def text_of(ids: list[int]) -> TokenizedText:
@@ -79,6 +80,47 @@ def test_a_graph_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = SmallGraph().save(tmp_path / "vision.onnx", inputs=("input_ids", "attention_mask", "pixel_values"))
     with pytest.raises(ModelFilesError, match="pixel_values"):
         Session(path)
+
+
+@pytest.mark.parametrize("axes", [(0, 2, 1), (1, 0, 2)])
+def test_an_output_of_other_axes_is_refused(bundle: Path, axes: tuple[int, int, int]) -> None:
+    def transpose(model: onnx.ModelProto) -> None:
+        model.graph.node.append(onnx.helper.make_node("Transpose", ["logits"], ["turned"], perm=axes))
+        output = onnx.helper.make_tensor_value_info("turned", onnx.TensorProto.FLOAT, ["a", "b", "c"])
+        model.graph.output[0].CopyFrom(output)
+
+    change_graph(bundle, transpose)
+    with pytest.raises(ModelFilesError, match=r"doc\.onnx: its output for 4 tokens has the shape"):
+        Expander(bundle).expand("the cat")
+
+
+def test_an_output_of_integers_is_refused(bundle: Path) -> None:
+    def cast(model: onnx.ModelProto) -> None:
+        model.graph.node.append(onnx.helper.make_node("Cast", ["logits"], ["whole"], to=onnx.TensorProto.INT64))
+        output = onnx.helper.make_tensor_value_info("whole", onnx.TensorProto.INT64, ["B", "L", len(TOKENS)])
+        model.graph.output[0].CopyFrom(output)
+
+    change_graph(bundle, cast)
+    with pytest.raises(ModelFilesError, match=r"doc\.onnx has the output whole of type tensor\(int64\)"):
+        Expander(bundle).expand("the cat")
+
+
+def test_of_several_outputs_the_logits_are_taken(bundle: Path) -> None:
+    expected = Expander(bundle).expand("the cat")
+
+    def add_hidden_states(model: onnx.ModelProto) -> None:
+        hidden = onnx.helper.make_tensor_value_info("hidden", onnx.TensorProto.FLOAT, ["B", "L", 8])
+        model.graph.output.insert(0, hidden)
+
+    change_graph(bundle, add_hidden_states)
+    assert Expander(bundle).expand("the cat") == expected
+
+
+def change_graph(bundle: Path, change: Callable[[onnx.ModelProto], None]) -> None:
+    model = onnx.load(bundle / "doc.onnx")
+    change(model)
+    onnx.save(model, bundle / "doc.onnx")
+    change_manifest(bundle, files=records(bundle, "tokenizer.json", "doc.onnx", "query.onnx"))
 
 
 def test_a_provider_that_is_not_there_is_an_error_that_names_those_that_are() -> None:

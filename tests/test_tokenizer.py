@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
@@ -243,3 +245,84 @@ def test_dropout_for_training_is_turned_off(tmp_path: Path) -> None:
     assert '"dropout": 0.9' in (tmp_path / "tokenizer.json").read_text()
     read = Tokenizer(tmp_path / "tokenizer.json")
     assert all(read.encode("abcd", 8).ids.tolist() == [[10]] for _ in range(20))
+
+
+def state(**changes: Any) -> bytes:
+    """The JSON of a small tokenizer with other parts."""
+    return json.dumps({**json.loads(tokenizer().to_str()), **changes}).encode()
+
+
+def split(regex: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
+
+
+def template(**changes: Any) -> dict[str, Any]:
+    sequence = [{"Sequence": {"id": "A", "type_id": 0}}]
+    both = [*sequence, {"Sequence": {"id": "B", "type_id": 1}}]
+    return {"type": "TemplateProcessing", "single": sequence, "pair": both, "special_tokens": {}, **changes}
+
+
+WORD_PIECE = json.loads(tokenizer().to_str())["model"]
+BEYOND = {"id": "[X]", "ids": [10**6], "tokens": ["[X]"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pre_tokenizer": split("(unclosed")}, "cannot be read as a tokenizer: .*parenthesis"),
+        (
+            {"model": {**WORD_PIECE, "unk_token": "[NONE]"}},
+            r"names the unknown token '\[NONE\]', which it does not have",
+        ),
+        (
+            {"model": {**WORD_PIECE, "vocab": {**WORD_PIECE["vocab"], "far": 4_000_000_000}}},
+            "has 90 tokens at positions up to 4000000000",
+        ),
+        ({"model": {**WORD_PIECE, "vocab": {}}, "added_tokens": []}, "has 0 tokens"),
+        (
+            {
+                "post_processor": template(
+                    single=[{"SpecialToken": {"id": "[X]", "type_id": 0}}], special_tokens={"[X]": BEYOND}
+                )
+            },
+            "adds the special token 1000000, beyond its last position",
+        ),
+        ({"post_processor": template(single=[{"Sequence": {"id": "B", "type_id": 0}}])}, "cannot encode an empty text"),
+        ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}, "cannot be read as a tokenizer"),
+    ],
+)
+def test_a_tokenizer_that_would_fail_on_texts_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelFilesError, match=rf"tokenizer\.json {message}") as raised:
+        Tokenizer(tmp_path / "tokenizer.json", state(**changes))
+    assert raised.value.path == tmp_path / "tokenizer.json"
+
+
+def test_a_regular_expression_that_takes_forever_is_an_error(tmp_path: Path) -> None:
+    """It gives up after ten million steps, by a panic of Rust, which is no Exception."""
+    made = Tokenizer(tmp_path / "tokenizer.json", state(pre_tokenizer=split("(a|aa)+$")))
+    with pytest.raises(ModelFilesError, match=r"tokenizer\.json failed on a text: .*retry-limit"):
+        made.encode("a" * 60 + "!", 100)
+    with pytest.raises(ModelFilesError, match=r"tokenizer\.json failed on a text"):
+        made.spans("a" * 60 + "!", 100)
+    assert made.encode("b", 100).content_tokens == 1
+
+
+def test_a_text_that_needs_a_missing_unknown_token_is_an_error(tmp_path: Path) -> None:
+    unigram = {"type": "Unigram", "unk_id": None, "vocab": [["a", -1.0]], "byte_fallback": False}
+    made = Tokenizer(
+        tmp_path / "tokenizer.json",
+        state(model=unigram, added_tokens=[], post_processor=None, normalizer=None, pre_tokenizer=None),
+    )
+    with pytest.raises(ModelFilesError, match=r"tokenizer\.json failed on a text: .*unk_id"):
+        made.encode("b", 100)
+
+
+def test_interrupts_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Tokenizer(tmp_path / "tokenizer.json", state())
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(made, "_encode_beginning", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        made.encode("a", 10)

@@ -109,6 +109,8 @@ class TokenWeightsEncoder:
 
     def __call__(self, text: TokenizedText) -> SparseVector:
         """The vector of the text."""
+        if text.content_tokens == 0:
+            return EMPTY
         tokens = np.unique(text.ids)
         weights = self._weights[tokens]
         positive = weights > 0

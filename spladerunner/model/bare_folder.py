@@ -20,6 +20,7 @@ from spladerunner.model.manifest import MANIFEST, QUERIES, GraphRole, Role, Role
 from spladerunner.model.registry import find_published
 from spladerunner.model.sentence_transformers import (
     MODULES,
+    Layout,
     MaskedLanguageModel,
     StaticEmbedding,
     read_layout,
@@ -69,7 +70,7 @@ def open_bare_folder(folder: Path, interpretation: Interpretation | None = None)
             path=folder,
         )
     layout = read_layout(folder)
-    roles = _stated(folder, name, given) if layout else _unstated(folder, name, given)
+    roles = _stated(folder, name, layout, given) if layout else _unstated(folder, name, given)
     debug(__name__, "%s has no manifest: %s serves documents, with %s; queries: %s", folder, name, *roles.values())
     return Bundle(folder, folder.resolve().name, "unknown", roles)
 
@@ -78,10 +79,8 @@ def _graphs(folder: Path) -> Iterable[Path]:
     return [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")]
 
 
-def _stated(folder: Path, graph: str, given: Interpretation) -> dict[RoleName, Role]:
+def _stated(folder: Path, graph: str, layout: Layout, given: Interpretation) -> dict[RoleName, Role]:
     """The roles by modules.json, which options may only repeat."""
-    layout = read_layout(folder)
-    assert layout is not None
     model = layout.doc
     if not isinstance(model, MaskedLanguageModel) or not (
         layout.query == model._replace(prompt=layout.query.prompt) or isinstance(layout.query, StaticEmbedding)
@@ -91,7 +90,7 @@ def _stated(folder: Path, graph: str, given: Interpretation) -> dict[RoleName, R
             f"Make a bundle of it: spladerunner export --doc {folder} -o FOLDER",
             path=folder,
         )
-    length = model.max_length or read_max_length(folder)
+    length = read_max_length(folder, model.max_length)
     doc = GraphRole(graph, length, model.pooling, model.activation, prompt=model.prompt)
     given.check(folder / MODULES, doc)
     if isinstance(layout.query, StaticEmbedding):

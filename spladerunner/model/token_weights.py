@@ -32,7 +32,7 @@ def read_token_weights(path: Path, content: bytes, positions: Mapping[str, int],
     try:
         if path.suffix == ".json":
             return _of_json(path, content, positions, size)
-        return _of_safetensors(content, size) if path.suffix == ".safetensors" else _of_npy(content, size)
+        return _of_safetensors(path, content, size) if path.suffix == ".safetensors" else _of_npy(content, size)
     except InvalidFieldError as error:
         raise ModelFilesError(f"{path} {error}", path=path, expected=error.expected, found=error.found) from None
     except _OtherShapeError as error:
@@ -43,7 +43,7 @@ def read_token_weights(path: Path, content: bytes, positions: Mapping[str, int],
             expected=("float32", (size,)),
             found=(error.kind, error.shape),
         ) from None
-    except (ValueError, EOFError, TypeError, SyntaxError, RecursionError) as error:
+    except ValueError as error:
         raise ModelFilesError(f"{path} cannot be read as token weights: {error}. {REPAIR}", path=path) from error
 
 
@@ -61,18 +61,21 @@ def _of_npy(content: bytes, size: int) -> NDArray[np.float32]:
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in read_header:
         raise ValueError(f"its version of the format is {version}")
-    shape, _, kind = read_header[version](file)
+    try:
+        shape, _, kind = read_header[version](file)
+    except Exception as error:  # NumPy reads headers as Python, whose errors have many types
+        raise ValueError(f"its header cannot be read: {error}") from error
     if shape != (size,) or kind != np.float32:
         raise _OtherShapeError(str(kind), shape)
     return _floats(content[file.tell() :], size)
 
 
-def _of_safetensors(content: bytes, size: int) -> NDArray[np.float32]:
+def _of_safetensors(path: Path, content: bytes, size: int) -> NDArray[np.float32]:
     """Reads the first tensor of the safetensors format: 8 bytes, the size of a JSON header, the header, the numbers."""
     length = int.from_bytes(content[:8], "little")
     if not 0 < length <= len(content) - 8:
         raise ValueError(f"its header has {length} bytes of {len(content)}")
-    header = decode_json(content[8 : 8 + length], Path("its header"))
+    header = decode_json(content[8 : 8 + length], path)
     tensor = header.get("weight") if isinstance(header, dict) else None
     if not isinstance(tensor, dict) or not isinstance(offsets := tensor.get("data_offsets"), list):
         raise ValueError("it has no tensor of the name weight")
@@ -92,9 +95,10 @@ def _floats(content: bytes, size: int) -> NDArray[np.float32]:
 
 def _of_json(path: Path, content: bytes, positions: Mapping[str, int], size: int) -> NDArray[np.float32]:
     """Weights by token; 0 for tokens that the file does not have."""
-    weights = np.zeros(size, dtype=np.float32)
+    weights = np.zeros(size)
     for token, weight in parse_fields(Mapping[str, float], decode_json(content, path)).items():
         if token not in positions:
             raise ValueError(f"it has a weight for {token!r}, which its tokenizer does not have")
         weights[positions[token]] = weight
-    return weights
+    with np.errstate(over="ignore"):  # infinite weights are refused with those of the other formats
+        return weights.astype(np.float32)

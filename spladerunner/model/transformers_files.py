@@ -29,9 +29,12 @@ class _TokenizerConfig:
     model_max_length: float | None = None
 
 
-def read_max_length(folder: Path) -> int:
-    """The most tokens that model and tokenizer both accept. Raises ModelFilesError if a file is not valid."""
-    lengths = [read_positions(folder), read_tokenizer_length(folder)]
+def read_max_length(folder: Path, stated: int | None = None) -> int:
+    """The most tokens that model and tokenizer both accept. Raises ModelFilesError if a file is not valid.
+
+    stated: a length by another file, in place of the tokenizer's.
+    """
+    lengths = [read_positions(folder), read_tokenizer_length(folder) if stated is None else stated]
     return min((length for length in lengths if length is not None), default=DEFAULT)
 
 
