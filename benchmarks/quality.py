@@ -1,45 +1,34 @@
-"""nDCG@10 of the embedded pair on judged collections: int8 bundle, torch float32 checkpoints, and BM25.
+"""nDCG@10 of the embedded pair and of BM25 on judged collections, as `spladerunner eval` prints it.
 
-    python -m benchmarks.quality DATA CHECKPOINTS
+    spladerunner eval scifact cranfield -o RESULTS
+    python -m benchmarks.quality RESULTS
 
-DATA has a folder for each collection in BEIR's layout; CHECKPOINTS has doc/ and query/. models/README.md shows the
-table.
+Writes quality.json, with which tests compare every place that states such a figure, and prints the table. torch_scores
+has the pair's float32 checkpoints in torch; a test compares them with the bundle.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.harness import markdown_table
-from spladerunner import Expander, SparseVector
+from spladerunner import SparseVector
+from spladerunner.atomic_file import write_atomically
 from spladerunner.evaluation.collection import Collection
-from spladerunner.evaluation.measures import EXPONENTIAL, MAIN, Scores, measure
+from spladerunner.evaluation.measures import MAIN, Scores, measure
 from spladerunner.evaluation.search import ExactSearch
-from spladerunner.evaluation.systems import evaluate_bm25, evaluate_model
+from spladerunner.models import EMBEDDED
 from spladerunner.vocabulary import Vocabulary
 
 COLLECTIONS = ("scifact", "cranfield")
+ROWS = {"embedded pair, int8": EMBEDDED, "BM25": "BM25"}
+STATED = Path(__file__).with_name("quality.json")
 MAX_LENGTH = 256
-
-
-def quality(collection: Collection, expander: Expander, checkpoints: Path) -> dict[str, float]:
-    """Mean nDCG@10 on a collection, by row of the table."""
-    (int8,) = evaluate_model(collection, expander)
-    bm25, _ = evaluate_bm25(collection)
-    return {
-        "int8 bundle (what ships)": ndcg(int8.scores),
-        "float32 checkpoints (torch)": ndcg(torch_scores(collection, checkpoints, expander.vocabulary)),
-        "BM25": ndcg(bm25.scores),
-    }
-
-
-def ndcg(scores: Scores) -> float:
-    """Mean nDCG@10 with gains of 2^grade - 1, which equal the grades where those are 0 and 1."""
-    return float(scores.get(EXPONENTIAL, scores[MAIN]).mean())
 
 
 def torch_scores(collection: Collection, checkpoints: Path, vocabulary: Vocabulary) -> Scores:
@@ -75,14 +64,17 @@ def torch_vectors(checkpoint: Path, texts: Sequence[str], batch_size: int = 8) -
 
 
 def main() -> None:
-    """Measures every collection and prints the table."""
+    """Writes quality.json from what eval wrote, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", metavar="DATA", type=Path)
-    parser.add_argument("checkpoints", metavar="CHECKPOINTS", type=Path)
+    parser.add_argument("results", metavar="RESULTS", type=Path)
     arguments = parser.parse_args()
-    expander = Expander()
-    columns = [quality(Collection.read(arguments.data / name), expander, arguments.checkpoints) for name in COLLECTIONS]
-    rows = [[name, *(f"{column[name]:.3f}" for column in columns)] for name in columns[0]]
+    stated: dict[str, dict[str, object]] = {}
+    for name in COLLECTIONS:
+        record = json.loads((arguments.results / name / "result.json").read_text(encoding="utf-8"))
+        means = {system["name"]: round(system["measures"][MAIN], 6) for system in record["systems"]}
+        stated[name] = {"measure": f"{MAIN}, the grade as gain", **means, "versions": record["versions"]}
+    write_atomically(STATED, json.dumps(stated, indent=1) + "\n")
+    rows = [[row, *(f"{stated[name][system]:.3f}" for name in COLLECTIONS)] for row, system in ROWS.items()]
     print(markdown_table(["nDCG@10", *COLLECTIONS], rows))
 
 

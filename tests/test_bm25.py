@@ -27,6 +27,16 @@ def test_scores_are_the_formula_over_stems_without_stop_words() -> None:
     assert list(parts) == ["bomb", "river"]
 
 
+def test_the_constants_are_those_of_anserinis_baselines() -> None:
+    """k1 0.9 and b 0.4, with every number written out: two documents hold the stem, of 2 and of 4 stems."""
+    index = BM25({"a": "bomb river", "b": "bomb bomb river bank", "c": "trout"})
+    idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))
+    mean = (2 + 4 + 1) / 3
+    expected = [idf * 2 / (2 + 0.9 * (0.6 + 0.4 * 4 / mean)), idf * 1 / (1 + 0.9 * (0.6 + 0.4 * 2 / mean))]
+    found = index.rank(["bomb"])
+    assert found.documents.tolist() == [1, 0] and found.scores.tolist() == pytest.approx(expected, rel=1e-5)
+
+
 def test_equal_scores_are_in_trec_evals_order() -> None:
     index = BM25({"b": "same words", "c": "same words", "a": "same words"})
     assert index.rank(["same"]).documents.tolist() == [1, 0, 2]

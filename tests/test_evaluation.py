@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,15 +145,12 @@ def test_rates_and_latencies_are_of_the_clock(collection: Collection, monkeypatc
     """A clock that tells how many texts were encoded: a document takes 4 seconds, a query 2, a search nothing."""
     now = 0.0
     expander = Expander()
-    stream = expander.stream
 
-    def counted(texts, *, role="doc", overlap=None):  # type: ignore[no-untyped-def]
+    def encoded(text: str, role: str) -> None:
         nonlocal now
-        for vector in stream(texts, role=role):
-            now += 4 if role == "doc" else 2
-            yield vector
+        now += 4 if role == "doc" else 2
 
-    monkeypatch.setattr(expander, "stream", counted)
+    call_for_each(monkeypatch, expander, encoded)
     monkeypatch.setattr("time.perf_counter", lambda: now)
     (found,) = systems.evaluate_model(collection, expander)
     assert (found.documents_per_second, found.queries_per_second) == (1 / 4, 1 / 2)
@@ -208,22 +206,50 @@ def test_prunings_cost_what_the_pruned_documents_hold(evaluation: Evaluation, ex
     assert evaluation.model_systems[1].documents.mean_length <= 4
 
 
+def call_for_each(monkeypatch: pytest.MonkeyPatch, expander: Expander, encoded: Callable[[str, str], None]) -> None:
+    """Calls encoded(text, role) when the expander yields the vector of a text."""
+    stream, passages = expander.stream, expander.passages
+
+    def streamed(texts, *, role="doc", overlap=None):  # type: ignore[no-untyped-def]
+        for text, vector in zip(kept := list(texts), stream(kept, role=role), strict=True):
+            encoded(text, role)
+            yield vector
+
+    def windows(texts, *, role="doc", overlap=0):  # type: ignore[no-untyped-def]
+        for text, passage in zip(kept := list(texts), passages(kept, role=role, overlap=overlap), strict=True):
+            encoded(text, role)
+            yield passage
+
+    monkeypatch.setattr(expander, "stream", streamed)
+    monkeypatch.setattr(expander, "passages", windows)
+
+
 def test_a_model_encodes_once_for_all_its_prunings(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     expander = Expander()
-    stream = expander.stream
-
-    def counted(texts, *, role="doc", overlap=None):  # type: ignore[no-untyped-def]
-        for text, vector in zip(kept := list(texts), stream(kept, role=role), strict=True):
-            seen.append(text)
-            yield vector
-
-    monkeypatch.setattr(expander, "stream", counted)
+    call_for_each(monkeypatch, expander, lambda text, role: seen.append(text))
     monkeypatch.setattr(systems, "BLOCK", 3)
     found = systems.evaluate_model(collection, expander, PRUNINGS)
     queries = [*collection.queries.values()]  # at once for their rate, and one by one for their latencies
     assert sorted(seen) == sorted([*collection.documents.values(), *queries, *queries])
     assert [system.name for system in found] == ["tiny-en", "tiny-en, top 4", "tiny-en, min 0.5"]
+
+
+def test_texts_that_are_cut_are_counted_with_the_tokens_that_are_lost() -> None:
+    documents = {"long": "honey " * 10, "also": "trout " * 7, "short": "river", "full": "bank " * 6}
+    queries = {"q1": "honey", "q2": "trout " * 9}
+    collection = Collection("cut", "test", documents, queries, {"q1": {"long": 1}, "q2": {"also": 1}})
+    found = evaluate(collection, [Expander(max_length=8)], [UNPRUNED, Pruning(top=2)])  # 6 beside special tokens
+    for system in found.model_systems:
+        assert (system.documents_cut, system.queries_cut) == (2, 1)
+        assert system.tokens_lost == pytest.approx((4 + 1) / (10 + 7 + 1 + 6))
+        assert system.documents.texts == 4
+    assert [*map(str, found.caveats)][:2] == [
+        "documents that tiny-en cuts, 20.8% of all tokens: 2",
+        "queries that tiny-en cuts: 1",
+    ]
+    record = found.record()["systems"]
+    assert [row["documents_cut"] for row in record] == [0, 2, 2] and record[1]["tokens_lost"] == pytest.approx(5 / 24)
 
 
 def test_each_system_is_compared_with_bm25(evaluation: Evaluation) -> None:

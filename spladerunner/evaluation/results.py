@@ -265,4 +265,14 @@ def evaluate(
         for system in (bm25, *systems)
         if (count := sum(not ranking.documents.size for ranking in system.rankings))
     ]
-    return Evaluation(collection, bm25, index, systems, (*collection.caveats, *empty))
+    cut = [
+        Caveat(what, count)
+        for system in systems
+        if system.unpruned
+        for what, count in (
+            (f"documents that {system.model} cuts, {system.tokens_lost:.1%} of all tokens", system.documents_cut),
+            (f"queries that {system.model} cuts", system.queries_cut),
+        )
+        if count
+    ]
+    return Evaluation(collection, bm25, index, systems, (*collection.caveats, *cut, *empty))

@@ -105,6 +105,8 @@ COMPARISON: tuple[Figure[Comparison], ...] = (
 )
 
 INDEX: tuple[Figure[System], ...] = (
+    Figure("documents_cut", "documents cut", lambda system: system.documents_cut, "{:,}".format, False),
+    Figure("tokens_lost", "tokens cut off", lambda system: system.tokens_lost, "{:.1%}".format, False),
     Figure(
         "weights_per_document", "weights per document", lambda system: system.documents.mean_length, "{:.1f}".format
     ),

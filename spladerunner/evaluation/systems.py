@@ -17,6 +17,7 @@ from spladerunner.evaluation.index_statistics import IndexStatistics
 from spladerunner.evaluation.measures import DEFAULT_MEASURES, Scores, measure
 from spladerunner.evaluation.search import BLOCK, ExactSearch, Ranking, tie_order
 from spladerunner.expander import Expander
+from spladerunner.passages import Passage
 from spladerunner.vector import SparseVector
 
 Progress = Callable[[str], None]
@@ -93,6 +94,8 @@ class System:
     documents_per_second, queries_per_second: rates of encoding or, for BM25, of stemming and indexing.
     query_milliseconds: of encoding (or stemming) a query alone, for each of the first TIMED_QUERIES.
     search_milliseconds: per query, against all documents.
+    documents_cut, queries_cut: texts that the model does not read to their end. tokens_lost: the share of the
+    documents' tokens that it does not read, from 0 to 1.
     """
 
     name: str
@@ -108,6 +111,9 @@ class System:
     pruning: Pruning = UNPRUNED
     query_pruning: Pruning = UNPRUNED
     fusion: str | None = None
+    documents_cut: int = 0
+    queries_cut: int = 0
+    tokens_lost: float = 0.0
 
     @property
     def unpruned(self) -> bool:
@@ -142,6 +148,7 @@ def evaluate_model(
     queries_per_second = len(queries) / (time.perf_counter() - started)
     query_milliseconds = _milliseconds(lambda text: expander.encode(text, role="query"), texts)
 
+    queries_cut = sum(count.cut for count in expander.count_tokens(texts, role="query"))
     ids = list(collection.documents)
     pruned_queries = {pruning: [pruning(vector) for vector in queries] for pruning in query_prunings}
     query_statistics = {pruning: IndexStatistics(len(vocabulary)) for pruning in query_prunings}
@@ -152,15 +159,20 @@ def evaluate_model(
     search_seconds = dict.fromkeys(pairs, 0.0)
     statistics = {pruning: IndexStatistics(len(vocabulary)) for pruning in prunings}
     encoding_seconds = 0.0
-    blocks = _blocks(expander.stream(_with_progress(collection.documents.values(), len(ids), name, progress)))
+    documents_cut = tokens = tokens_read = 0
+    documents = _with_progress(collection.documents.values(), len(ids), name, progress)
+    blocks = _blocks(expander.passages(documents, overlap=None))
     while True:
         started = time.perf_counter()
         block = next(blocks, None)
         encoding_seconds += time.perf_counter() - started
         if block is None:
             break
+        documents_cut += sum(passage.end < passage.tokens for passage in block)
+        tokens += sum(passage.tokens for passage in block)
+        tokens_read += sum(passage.end for passage in block)
         for pruning in prunings:
-            pruned = [pruning(vector) for vector in block]
+            pruned = [pruning(passage.vector) for passage in block]
             statistics[pruning].add(pruned)
             for query_pruning in query_prunings:
                 started = time.perf_counter()
@@ -180,6 +192,9 @@ def evaluate_model(
             search_milliseconds=1000 * search_seconds[pruning, query_pruning] / len(queries),
             pruning=pruning,
             query_pruning=query_pruning,
+            documents_cut=documents_cut,
+            queries_cut=queries_cut,
+            tokens_lost=1 - tokens_read / max(tokens, 1),
         )
         for pruning, query_pruning in pairs
     ]
@@ -247,6 +262,9 @@ def fuse(
                 query_milliseconds=system.query_milliseconds + bm25.query_milliseconds,
                 search_milliseconds=system.search_milliseconds + bm25.search_milliseconds + milliseconds,
                 fusion=name.rpartition(", ")[2],
+                documents_cut=system.documents_cut,
+                queries_cut=system.queries_cut,
+                tokens_lost=system.tokens_lost,
             )
         )
     return fused
@@ -262,8 +280,8 @@ def _milliseconds(encode: Callable[[str], object], texts: Sequence[str]) -> NDAr
     return 1000 * np.array(seconds)
 
 
-def _blocks(vectors: Iterable[SparseVector]) -> Iterator[list[SparseVector]]:
-    source = iter(vectors)
+def _blocks(passages: Iterable[Passage]) -> Iterator[list[Passage]]:
+    source = iter(passages)
     while block := list(islice(source, BLOCK)):
         yield block
 
