@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from spladerunner.errors import IntegrityError, ModelFilesError
 from spladerunner.inference.admission import Admission
@@ -21,7 +21,7 @@ from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.inference.providers import CPU, Provider, check_providers, check_target, device_of
 from spladerunner.inference.scheduler import run_in_order
 from spladerunner.inference.session import Session
-from spladerunner.inference.tokenizer import Span, TokenizedText, Tokenizer
+from spladerunner.inference.tokenizer import Span, TokenizedText, Tokenizer, Window
 from spladerunner.log import debug
 from spladerunner.model.bundle import Bundle
 from spladerunner.model.hub import find_folder
@@ -41,6 +41,8 @@ if TYPE_CHECKING:  # numpy.typing is slow to import
     from spladerunner.inference.batches import Batch
     from spladerunner.inference.event_loop import WorkerThreads
     from spladerunner.model.bare_folder import Interpretation
+
+Tokenized = TypeVar("Tokenized")
 
 CHARACTERS_TOKENIZED = 1 << 17
 """Limit of the characters that are tokenized at the same time, of all calls; a longer text is tokenized alone. A
@@ -167,6 +169,15 @@ class Expander:
         return self._bundle.name
 
     @property
+    def max_length(self) -> dict[RoleName, int]:
+        """The tokens read of a text at most, special tokens included, for each role.
+
+        >>> Expander(max_length={"query": 32}).max_length
+        {'doc': 256, 'query': 32}
+        """
+        return dict(self._max_length)
+
+    @property
     def vocabulary(self) -> Vocabulary:
         """The tokens at the indices of the vectors.
 
@@ -285,12 +296,8 @@ class Expander:
         _check_role(role)
         texts = _iterable(texts)
         threads = min(self._threads, len(texts)) if isinstance(texts, Sequence) else self._threads
-        tokenize = partial(self._tokenize, role=role)
-        if not self._on_gpu:
-            return self._stream(map(tokenize, _checked(texts)), role, max(threads, 1))
-        from spladerunner.inference.batches import tokenize_ahead  # CPUs start without
-
-        return self._stream(tokenize_ahead(_checked(texts), tokenize, self._threads), role, self._threads)
+        tokenized = self._tokenize_each(texts, partial(self._tokenize, role=role))
+        return self._stream(tokenized, role, self._threads if self._on_gpu else max(threads, 1))
 
     def passages(
         self, texts: str | Iterable[str], *, role: RoleName = "doc", overlap: int | None = 0
@@ -310,12 +317,14 @@ class Expander:
             if _at_least(0, "overlap", overlap) >= size:
                 raise ValueError(f"overlap={overlap} is too large: a window has {size} tokens beside special ones")
         places: deque[tuple[int, int, int, int, int]] = deque()
-        texts = _checked(_iterable(texts))
+        texts = _iterable(texts)
+
+        def tokenize(text: str) -> Iterator[Window]:
+            with self._tokenizing.admit(len(text)):
+                return self._tokenizer.windows(text, self._max_length[role], overlap)
 
         def windows() -> Iterator[TokenizedText]:
-            for position, text in enumerate(texts):
-                with self._tokenizing.admit(len(text)):
-                    found = self._tokenizer.windows(text, self._max_length[role], overlap)
+            for position, found in enumerate(self._tokenize_each(texts, tokenize)):
                 for number, window in enumerate(found):
                     places.append((position, number, window.start, window.end, window.tokens))
                     yield window.text
@@ -441,6 +450,13 @@ class Expander:
         from spladerunner.inference.event_loop import WorkerThreads  # asyncio is slow to import
 
         return WorkerThreads(2 * self._threads)  # some tokenize while others run
+
+    def _tokenize_each(self, texts: Iterable[str], tokenize: Callable[[str], Tokenized]) -> Iterator[Tokenized]:
+        if not self._on_gpu:
+            return map(tokenize, _checked(texts))
+        from spladerunner.inference.batches import tokenize_ahead  # CPUs start without
+
+        return tokenize_ahead(_checked(texts), tokenize, self._threads)
 
     def _stream(self, texts: Iterable[TokenizedText], role: RoleName, threads: int) -> Iterator[SparseVector]:
         encoder = self._encoder(role)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from itertools import count
 
-from spladerunner.bulk.writer import State
+from spladerunner.bulk.writer import COUNTS, START, State
 from spladerunner.errors import OutputError
 from spladerunner.filesystem import Folder, beside, parent_and_name
 from spladerunner.parquet.parts import (
@@ -78,7 +78,8 @@ class PartWriter:
         self._number, self._first = number, first
         self._empty()
         self.finished = False
-        self.state: State = {"lines": first, "documents": 0, "bad": 0, "digest": ""}
+        self.state: State = {**START, "lines": first}
+        self._counted = dict.fromkeys(COUNTS, 0)  # in the parts before this one
         self.parts: list[Part] = []
 
     @property
@@ -108,9 +109,11 @@ class PartWriter:
     def finish(self) -> None:
         """Writes the part."""
         lines = {"first": self._first, "lines": self.state["lines"] - self._first, "digest": self.state["digest"]}
+        lines |= {key: self.state[key] - self._counted[key] for key in COUNTS}
         rows = self._ids, self._vectors
         self.parts.append(write_part(self._folder, self._job, self._number, rows, self._vocabulary, lines, self._bad))
         self._number, self._first = self._number + 1, self.state["lines"]
+        self._counted = {key: self.state[key] for key in COUNTS}
         self._empty()
 
     def close(self) -> None:
@@ -163,6 +166,9 @@ class FolderWriter(PartWriter):
             self.state["documents"] += part.rows
             self.state["bad"] += part.bad
             self.state["lines"], self.state["digest"] = self._first, part.digest
+            for key in COUNTS:
+                self.state[key] += getattr(part, key)
+        self._counted = {key: self.state[key] for key in COUNTS}
 
     def _find_parts(self) -> None:
         for number in count():
@@ -213,7 +219,7 @@ class FileWriter(FolderWriter):
             with self._target.writing(f"{self._name}.bad.jsonl") as file:
                 for name in bad:
                     file.write(self._folder.read(name))
-        totals = json.dumps({key: self.state[key] for key in ("lines", "documents", "bad", "digest")})
+        totals = json.dumps({key: self.state[key] for key in START})
         metadata = {**file_metadata(self._job), "spladerunner.totals": totals}
         with self._target.writing(self._name) as file:
             with self._folder.open(part_name(0)) as first:

@@ -11,21 +11,20 @@ where its lines reach FRAME bytes, never where a save happens to come, so that a
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from spladerunner.bulk.writer import State
-from spladerunner.errors import OutputError
+from spladerunner.bulk.writer import START, State
+from spladerunner.errors import OutputError, requires_extra
 from spladerunner.readers.records import Record
 from spladerunner.vector import SparseVector
 
 FRAME = 1 << 18
 """Bytes of lines in a frame of a compressed file, at least; also what an uncompressed one collects before a write."""
-
-START: State = {"lines": 0, "documents": 0, "bad": 0, "digest": ""}
-"""The state of a job that has not begun."""
 
 _START: State = {**START, "bytes": 0, "bad_bytes": 0, "complete": False}
 
@@ -284,6 +283,24 @@ def files(path: Path) -> Sequence[Path]:
         *(".partial.json", ".partial.json.new", ".done.json"),
     )
     return [Path(f"{path}{suffix}") for suffix in suffixes]
+
+
+def compression(output: str) -> Callable[[bytes], bytes] | None:
+    """The function that compresses lines to a frame, by the suffix of an output; None if there is none to compress.
+
+    Raises MissingExtraError if a package is missing.
+
+    >>> compress = compression("vectors.jsonl.gz")
+    >>> gzip.decompress(compress(b"one") + compress(b"two"))
+    b'onetwo'
+    """
+    if output.endswith(".gz"):
+        return partial(gzip.compress, compresslevel=6, mtime=0)
+    if output.endswith(".zst"):
+        with requires_extra("zstd", "Writing .zst files"):
+            import zstandard
+        return zstandard.ZstdCompressor().compress
+    return None
 
 
 def _is_empty(state: State) -> bool:

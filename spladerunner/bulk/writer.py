@@ -9,7 +9,13 @@ from spladerunner.readers.records import Record
 from spladerunner.vector import SparseVector
 
 State = dict[str, Any]
-"""How far a job is: lines, documents, bad, and the digest of the lines; and what else its writer keeps."""
+"""How far a job is, with the keys of START; and what else its writer keeps."""
+
+COUNTS = ("cut", "tokens", "lost")
+"""Keys of a state: texts that are cut, tokens of all texts, and those of them that are not read."""
+
+START: State = {"lines": 0, "documents": 0, "bad": 0, "digest": "", **dict.fromkeys(COUNTS, 0)}
+"""A job that has not begun. documents: the records that were written. digest: of the lines that are done."""
 
 
 class Writer(Protocol):

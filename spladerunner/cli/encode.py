@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from spladerunner.cli.exit_status import exit_on_signals
-from spladerunner.cli.options import add_model_options, open_expander, positive_count
+from spladerunner.cli.options import add_model_options, open_expander, positive_count, positive_weight, share
 from spladerunner.cli.terminal import say
 from spladerunner.model.manifest import ROLES
 
@@ -38,8 +40,8 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "--output",
         required=True,
         metavar="OUT",
-        help="the file of vectors, which must not exist: lines, or Parquet if it ends in .parquet; or a folder of "
-        "Parquet parts, if it ends in /",
+        help="the file of vectors, which must not exist: lines, compressed if it ends in .gz or .zst, or Parquet if it "
+        "ends in .parquet; or a folder of Parquet parts, if it ends in /; - is standard output",
     )
     parser.add_argument(
         "--role", choices=ROLES, default="doc", help="encode the texts as documents or queries (default: doc)"
@@ -70,6 +72,30 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
             help=f"the name of the {field} in JSON Lines and Parquet (default: {name})",
         )
     parser.add_argument(
+        "--keep",
+        type=_names,
+        default=(),
+        metavar="NAME,...",
+        help="fields of JSON Lines and Parquet that travel along, in a format that has a place for them",
+    )
+    parser.add_argument(
+        "--windows",
+        choices=("max", "passages"),
+        help="read long texts whole, in windows of the model's length: joined by the largest weight of each token, or "
+        "kept apart as passages with ids such as doc#0 (default: read the beginning)",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=_count,
+        metavar="N",
+        help="tokens that neighboring windows share (default: a quarter of the length)",
+    )
+    parser.add_argument("--top", type=positive_count, metavar="N", help="keep each vector's N largest weights")
+    parser.add_argument("--min-weight", type=positive_weight, metavar="W", help="keep weights of at least W")
+    parser.add_argument(
+        "--max-ratio", type=share, metavar="R", help="keep weights of at least R times the vector's largest"
+    )
+    parser.add_argument(
         "--shard",
         default="1/1",
         metavar="N/OF",
@@ -89,7 +115,8 @@ def _run(options: argparse.Namespace) -> None:
     from spladerunner.bulk.job import encode, is_parquet
     from spladerunner.bulk.progress import show_progress
     from spladerunner.bulk.shard import Shard
-    from spladerunner.formats import FORMATS
+    from spladerunner.bulk.stream import is_stream
+    from spladerunner.formats import DEFAULT, FORMATS, WITH_PAYLOAD
     from spladerunner.parquet.table import FORMATS as PARQUET_FORMATS
     from spladerunner.readers import Fields, Input
 
@@ -98,7 +125,14 @@ def _run(options: argparse.Namespace) -> None:
         parser.error(f"argument --engine: {options.output} is not a folder of parts; end it in /")
     if options.engine and options.shard != "1/1":
         parser.error("argument --engine: not allowed with argument --shard")
-    formats = PARQUET_FORMATS if is_parquet(options.output) else FORMATS
+    if options.engine and any(getattr(options, name) for name in ("keep", "windows", "top", "min_weight", "max_ratio")):
+        parser.error("argument --engine: not allowed with --keep, --windows, --top, --min-weight and --max-ratio")
+    if options.overlap is not None and not options.windows:
+        parser.error("argument --overlap: has no effect without argument --windows")
+    in_parquet = is_parquet(options.output)
+    if options.keep and (in_parquet or (options.format or DEFAULT) not in WITH_PAYLOAD):
+        parser.error(f"argument --keep: only lines of these formats keep fields: {', '.join(WITH_PAYLOAD)}")
+    formats = PARQUET_FORMATS if in_parquet else FORMATS
     if options.format is not None and options.format not in formats:
         parser.error(f"--format {options.format} is not one of: {', '.join(formats)}")
     try:
@@ -106,14 +140,19 @@ def _run(options: argparse.Namespace) -> None:
     except ValueError as error:
         parser.error(f"--shard: {error}")
     expander = open_expander(options)
+    try:
+        expander.passages([], role=options.role, overlap=options.overlap)
+    except ValueError as error:
+        parser.error(f"argument --overlap: {error}")
     inputs = [Input(path, options.input_format) for path in options.inputs]
-    fields = Fields(options.id_field, options.title_field, options.text_field)
+    fields = Fields(options.id_field, options.title_field, options.text_field, options.keep)
     exit_on_signals()
     try:
         if options.engine:
             done = _encode_on_engine(options, expander, inputs, fields)
         else:
-            with show_progress() as progress:
+            drawn_over = is_stream(options.output) and sys.stdout.isatty()
+            with nullcontext() if drawn_over else show_progress() as progress:
                 done = encode(
                     expander,
                     inputs,
@@ -124,17 +163,46 @@ def _run(options: argparse.Namespace) -> None:
                     shard=shard,
                     part_lines=options.part_lines,
                     skip_bad=options.skip_bad,
-                    progress=progress,
+                    windows=options.windows,
+                    overlap=options.overlap,
+                    min_weight=options.min_weight,
+                    max_ratio=options.max_ratio,
+                    top=options.top,
+                    progress=progress or (lambda _: None),
                 )
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on from the last save")
+        if not is_stream(options.output):
+            say("interrupted; the same command goes on from the last save")
         raise
+    say(_report(options, done, expander.max_length[options.role]))
+
+
+def _report(options: argparse.Namespace, done: Progress, max_length: int) -> str:
+    """The last line: what was written, the bad lines, and the texts that were cut."""
+    from spladerunner.bulk.stream import STDOUT, is_stream
+
+    output: str = options.output
     said = "had already encoded" if done.repeated else "encoded"
-    files = (
-        f"{options.output.rstrip('/')}/_bad-*.jsonl" if _is_folder(options.output) else f"{options.output}.bad.jsonl"
-    )
-    bad = f"; {done.bad:,} bad lines are in {files}" if done.bad else ""
-    say(f"{said} {done.documents:,} texts to {options.output}{bad}")
+    unit = "passages" if options.windows == "passages" else "texts"
+    parts = [f"{said} {done.documents:,} {unit} to {'standard output' if output in STDOUT else output}"]
+    if done.bad:
+        files = f"{output.rstrip('/')}/_bad-*.jsonl" if _is_folder(output) else f"{output}.bad.jsonl"
+        where = "were printed on standard error" if is_stream(output) else f"are in {files}"
+        parts.append(f"{done.bad:,} bad lines {where}")
+    if done.cut:
+        parts.append(
+            f"cut at {max_length} tokens: {done.cut:,} of {done.documents:,} texts ({done.cut / done.documents:.0%}), "
+            f"{done.lost / done.tokens:.1%} of all tokens; --windows reads them whole"
+        )
+    return "; ".join(parts)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else positive_count(text)
 
 
 def _is_folder(output: str) -> bool:

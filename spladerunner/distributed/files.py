@@ -14,6 +14,7 @@ from spladerunner.bulk.job import PART_LINES, Progress, encode_lines, job_option
 from spladerunner.bulk.lines import job_lines
 from spladerunner.bulk.parts import PartWriter, begin, compare
 from spladerunner.bulk.shard import Shard
+from spladerunner.bulk.vectors import Vectors
 from spladerunner.distributed.worker import WorkerModel
 from spladerunner.errors import InputError, OutputError, SpladeRunnerError
 from spladerunner.expander import Expander
@@ -52,7 +53,9 @@ class PartEncoder:
         if found is None:
             expander = self.model.open()
             writer = PartWriter(folder, self.job, expander.vocabulary, number, start.count)
-            encode_lines(expander, lines, writer, self.role, self.job["format"], None, self.skip_bad, lambda _: None)
+            encode_lines(
+                expander, lines, writer, Vectors(self.role), self.job["format"], None, self.skip_bad, lambda _: None
+            )
             return writer.parts[0]
         part, job = found
         compare(job, self.job, folder, self.folder)
@@ -99,7 +102,7 @@ def encode_files(
     pipes = [source.name for source in inputs if source.size() is None]
     if pipes:
         raise InputError(f"{pipes[0]} cannot be read by several workers. Give files.")
-    job = parquet_job(expander, job_options(expander, inputs, role, format, fields, Shard(), None), part_lines)
+    job = parquet_job(expander, job_options(expander, inputs, Vectors(role), format, fields, Shard(), None), part_lines)
     folder = Folder(output)
     try:
         finished = begin(folder, job, output)

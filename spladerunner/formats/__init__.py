@@ -33,7 +33,7 @@ from spladerunner.formats.by_token import (
     vespa,
 )
 from spladerunner.formats.ciff import read_ciff, write_ciff
-from spladerunner.formats.lines import DEFAULT, FORMATS, LineFormatter
+from spladerunner.formats.lines import DEFAULT, FORMATS, WITH_PAYLOAD, LineFormatter, PayloadFormatter
 from spladerunner.formats.plain import IndicesAndValues, csr, from_csr, from_indices, from_tokens, indices, tokens
 from spladerunner.formats.quantized import (
     Impacts,
@@ -50,9 +50,11 @@ __all__ = [
     "DEFAULT",
     "FORMATS",
     "MOST_IN_HNSW",
+    "WITH_PAYLOAD",
     "Impacts",
     "IndicesAndValues",
     "LineFormatter",
+    "PayloadFormatter",
     "anserini",
     "anserini_topic",
     "csr",

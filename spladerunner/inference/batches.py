@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from spladerunner.vector import SparseVector
 
 if TYPE_CHECKING:  # numpy.typing is slow to import
     from numpy.typing import NDArray
+
+Tokenized = TypeVar("Tokenized")
 
 PADDED_LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Lengths to which texts are padded; longer texts to a multiple of the last."""
@@ -111,9 +113,7 @@ def group(texts: Iterable[tuple[int, TokenizedText]], tokens: int, max_length: i
             yield Batch.of(alike[start : start + size], length)
 
 
-def tokenize_ahead(
-    texts: Iterable[str], tokenize: Callable[[str], TokenizedText], threads: int
-) -> Iterator[TokenizedText]:
+def tokenize_ahead(texts: Iterable[str], tokenize: Callable[[str], Tokenized], threads: int) -> Iterator[Tokenized]:
     """Yields tokenize(text) for each text, in order, CHUNK of them at a time on several threads.
 
     A device is faster than one thread can tokenize.

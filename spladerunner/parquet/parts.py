@@ -34,7 +34,8 @@ class Part:
     """A file of a folder: its name, rows, size and SHA-256, and the lines of the inputs that it holds.
 
     first, lines: the lines of all inputs, counted together from 0. bad: those that are in its file of bad lines.
-    digest: SHA-256 over the lines.
+    digest: SHA-256 over the lines. cut: texts that the model does not read to their end. tokens: those of all texts.
+    lost: those that are not read.
     """
 
     name: str
@@ -46,6 +47,9 @@ class Part:
     lines: int
     bad: int
     digest: str
+    cut: int = 0
+    tokens: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -219,7 +223,8 @@ def write_part(
 ) -> Part:
     """Writes a part, and its bad lines before it; both whole or not at all. Raises OSError.
 
-    rows: ids and vectors. lines: the first line, their number, and their digest. bad: bad lines as JSON.
+    rows: ids and vectors. lines: the first line, their number, their digest, and counts of their texts, under the names
+    of Part. bad: bad lines as JSON.
     """
     from pyarrow import parquet
 
@@ -294,9 +299,7 @@ def find_file(path: str) -> tuple[Job, dict[str, Any]] | None:
 
 def _part(name: str, rows: int, content: bytes, fingerprint: str, about: Mapping[str, Any]) -> Part:
     digest = sha256(content).hexdigest()
-    return Part(
-        name, rows, len(content), digest, fingerprint, *(about[key] for key in ("first", "lines", "bad", "digest"))
-    )
+    return Part(name, rows, len(content), digest, fingerprint, **about)
 
 
 def _read_file(

@@ -66,7 +66,7 @@ def read_lines(inputs: Iterable[Input], fields: Fields = BEIR, start: Start = BE
     seen, count = SeenIds(), start.count
     first, offset = start.line, start.offset
     for source in islice(inputs, start.source, None):
-        lines = source.lines((fields.id, fields.title, fields.text), first, offset)
+        lines = source.lines((fields.id, fields.title, fields.text, *fields.keep), first, offset)
         for number, raw in enumerate(lines, start=first + 1):
             count += 1
             try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -22,22 +23,24 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A text and its id."""
+    """A text and its id. kept: the fields of Fields.keep that the line has."""
 
     id: str
     text: str
+    kept: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
 
 @dataclass(frozen=True)
 class Fields:
     """Names of the id, title and text in a JSON object or a Parquet row; BEIR's by default.
 
-    title: None for records without a title.
+    title: None for records without a title. keep: names of other fields, whose JSON values a record keeps.
     """
 
     id: str = "_id"
     title: str | None = "title"
     text: str = "text"
+    keep: tuple[str, ...] = ()
 
 
 BEIR = Fields()
@@ -100,11 +103,12 @@ def parse_row(row: dict[str, Any], fields: Fields = BEIR) -> Record:
     if not isinstance(title, str | None):
         raise ValueError(f"{fields.title!r} is {_type(title)}, not a string or null")
     text = f"{title or ''} {text}".strip()
+    kept = {name: row[name] for name in fields.keep if name in row}
     try:
-        (name + text).encode()
+        (name + text + (json.dumps(kept, ensure_ascii=False, allow_nan=False) if kept else "")).encode()
     except UnicodeEncodeError:
         raise ValueError("a lone surrogate, which UTF-8 cannot encode") from None
-    return Record(name, text)
+    return Record(name, text, kept)
 
 
 def _fields_of(row: dict[str, Any], wanted: str) -> str:
