@@ -3,11 +3,13 @@
 # make test     lint, types and all tests, in an environment with what the tests and the export need
 # make docs     the site of the documentation, strict, and the notebooks of examples/
 # make engines  vectors in real search engines, in an environment with those
+# make clusters the same vectors on real clusters of Ray and Spark, and on an S3-compatible store
 # make browser  tests of the pages in a headless Chromium, in an environment of their own
 # make mutants  breaks the code in 300 small ways, and counts the breaks that no test notices; half an hour
 # make attack   random texts, faults, files and load against what is promised; an hour, or MINUTES=10
 # make bench    every table of benchmarks/; an hour, with nothing else running
 # make bench-gpu  documents a second on an NVIDIA card
+# make bench-scale  Ray and Spark against one process; a quarter of an hour, with nothing else running
 # make models   the embedded bundle again, from its checkpoints
 # make quality  nDCG@10 of the embedded bundle and BM25
 # make picture  docs/expansion.svg again
@@ -25,13 +27,14 @@ HUBS := .venv-hub-1 .venv-hub-2
 # optimum holds transformers below 5; with 5, the export uses transformers' own exporter.
 TRANSFORMERS_5 := .venv-transformers-5
 ENGINES := .venv-engines
+CLUSTERS := .venv-clusters
 MUTANTS := .venv-mutants
 SOURCES := pyproject.toml README.md $(shell find spladerunner export models -type f -not -name '*.pyc')
 
 SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.
 QUESTION := who built the nuclear bomb
 
-.PHONY: run check lint types quick test docs engines browser mutants attack bench bench-gpu models quality picture clean
+.PHONY: run check lint types quick test docs engines clusters browser mutants attack bench bench-gpu bench-scale models quality picture clean
 
 run: $(RUN)/installed
 	@$(RUN)/bin/spladerunner expand --top 12 "$(SENTENCE)"
@@ -64,6 +67,9 @@ docs: $(DOCS)/installed
 engines: $(ENGINES)/installed
 	$(ENGINES)/bin/python -m pytest tests/engines
 
+clusters: $(CLUSTERS)/installed
+	$(CLUSTERS)/bin/python -m pytest tests/clusters
+
 browser: $(BROWSER)/installed
 	$(BROWSER)/bin/python -m pytest tests/browser
 
@@ -80,6 +86,9 @@ bench: $(TEST)/installed
 
 bench-gpu: $(TEST)/installed
 	$(TEST)/bin/python -m benchmarks.gpu $(SHARED) .bench
+
+bench-scale: $(TEST)/installed
+	$(TEST)/bin/python -m benchmarks.scale $(SHARED) .bench
 
 models: $(TEST)/installed
 	rm -rf models/tiny-en
@@ -138,7 +147,7 @@ $(TRANSFORMERS_5)/installed: pyproject.toml
 
 $(ENGINES)/installed: pyproject.toml $(wildcard tests/engines/*.txt)
 	$(PYTHON) -m venv $(ENGINES)
-	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check --editable ".[formats]" -r tests/engines/requirements.txt
+	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check --editable ".[formats,parquet]" -r tests/engines/requirements.txt
 	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/engines/requirements-alone.txt
 	@touch $@
 
@@ -147,5 +156,11 @@ $(MUTANTS)/installed: pyproject.toml
 	$(MUTANTS)/bin/pip install --quiet --disable-pip-version-check --editable ".[test]" "cosmic-ray>=8.7" "pytest-cov>=7"
 	@touch $@
 
+$(CLUSTERS)/installed: pyproject.toml $(wildcard tests/clusters/*.txt)
+	$(PYTHON) -m venv $(CLUSTERS)
+	$(CLUSTERS)/bin/pip install --quiet --disable-pip-version-check --editable ".[parquet,ray,spark,zstd]" \
+		-r tests/clusters/requirements.txt
+	@touch $@
+
 clean:
-	rm -rf $(RUN) $(CHECK) $(TEST) $(DOCS) $(HUBS) $(TRANSFORMERS_5) $(ENGINES) $(BROWSER) $(MUTANTS) .bench build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(RUN) $(CHECK) $(TEST) $(DOCS) $(HUBS) $(TRANSFORMERS_5) $(ENGINES) $(CLUSTERS) $(BROWSER) $(MUTANTS) .bench build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -15,6 +15,7 @@ INSTALLS: dict[str, list[list[str]]] = {
     "spladerunner": [[str(PROJECT)]],
     "fastembed": [["fastembed"]],
     "spladerunner-0.1": [["SPLADERunner==0.1.6"]],
+    "clusters": [[f"{PROJECT}[ray,spark]", "pandas<3"]],
     "sentence-transformers": [
         ["torch==2.13.0"],
         ["sentence-transformers[onnx,openvino]", "datasets<5", "huggingface_hub<1"],
@@ -45,8 +46,18 @@ def python_of(folder: Path, name: str) -> Path:
 @cache
 def own_python(folder: Path) -> Path:
     """Python of the environment with spladerunner, reinstalled from this tree once in each process."""
+    return _reinstalled(folder, "spladerunner")
+
+
+@cache
+def clusters_python(folder: Path) -> Path:
+    """The same with Ray and Spark."""
+    return _reinstalled(folder, "clusters")
+
+
+def _reinstalled(folder: Path, name: str) -> Path:
     shutil.rmtree(PROJECT / "build", ignore_errors=True)  # setuptools would install stale files from there
-    python = python_of(folder, "spladerunner")
+    python = python_of(folder, name)
     again = ["install", "--quiet", "--force-reinstall", "--no-deps", str(PROJECT)]
     subprocess.run([python, "-m", "pip", *again], check=True)
     return python

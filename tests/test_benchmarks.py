@@ -17,7 +17,20 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmarks import callers, cold_start, gpu, latency, memory, scaling, size, systems, throughput, workload
+from benchmarks import (
+    callers,
+    cold_start,
+    gpu,
+    latency,
+    memory,
+    scale,
+    scale_jobs,
+    scaling,
+    size,
+    systems,
+    throughput,
+    workload,
+)
 from benchmarks.harness import (
     HERE,
     LAB_RESULTS,
@@ -91,6 +104,7 @@ def test_make_bench_runs_every_command() -> None:
     target = re.search(r"^bench: .*?\n\n", makefile, re.MULTILINE | re.DOTALL)
     assert target
     others = {"benchmarks.gpu", "benchmarks.systems", "benchmarks.sentence_transformers_models", "benchmarks.quality"}
+    others |= {"benchmarks.scale", "benchmarks.scale_jobs"}  # make bench-scale
     missing = {
         command
         for command in set(COMMANDS) - others
@@ -119,6 +133,7 @@ def tables() -> dict[str, list[str]]:
             size.report(records["size"]),
             scaling.report(records["scaling"]),
             *(callers.report(records["callers"]) for _ in {"callers"} & records.keys()),
+            *(scale.report(records["scale"]) for _ in {"scale"} & records.keys()),
         ],
         "lab/README.md": [
             *(levers.report(shape, records[f"levers {shape}"]) for shape in levers.SHAPES),
@@ -399,3 +414,70 @@ def test_padded_and_single_runs_return_the_weights_of_the_expander(tmp_path: Pat
     for vector, alone, together in zip(Expander(bundle, 16).encode(texts), one_by_one, padded, strict=True):
         np.testing.assert_allclose(alone[vector.indices], vector.values, rtol=1e-5)
         np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+
+
+# Workers of an engine
+
+
+def test_figures_of_an_engine_are_those_of_its_stamps() -> None:
+    stamps = [
+        {"at": 110.0, "rows": 32, "bytes": 3200, "peak_mb": 90.0, "worker": "1", "opened": "1 a"},
+        {"at": 115.0, "rows": 32, "bytes": 6400, "peak_mb": 80.0, "worker": "2", "opened": "2 b", "stored": 7.0},
+        {"at": 120.0, "rows": 16, "bytes": 2400, "peak_mb": 95.0, "worker": "1", "opened": "1 a"},
+    ]
+    assert scale_jobs.figures(104.0, stamps) == {
+        "docs_per_second": 4.8,  # 48 after the first batch, in 10 seconds
+        "seconds_to_first_row": 6.0,
+        "peak_mb": 95.0,
+        "bytes_per_vector": 150.0,
+        "workers": 2,
+        "models_opened": 2,
+        "stored": 7.0,
+    }
+
+
+def test_more_nodes_are_simulated_from_rates_and_the_bottleneck_moves() -> None:
+    rates = scale.Rates(encoded=100.0, scanned=2e6, results=500.0, stored=1e9, vector=1000.0)
+    # A node of 32 cores: 3,200 documents a second, 312,500 s; 500 s to scan; 200 s of results; 1,000 s of vectors.
+    assert rates.seconds(1) == {
+        "encode": 312_500.0,
+        "object store": 1000.0,
+        "driver's results": 200.0,
+        "driver's scan": 500.0,
+    }
+    assert rates.documents_per_second(1) == pytest.approx(1e9 / 313_000)
+    assert [rates.bottleneck(nodes) for nodes in (1, 512, 1024)] == ["encode", "encode", "driver's scan"]
+    assert rates.documents_per_second(10**6) == pytest.approx(1e9 / 700)
+
+
+def test_the_table_of_a_billion_is_worked_out_from_the_rates() -> None:
+    workers = {
+        f"{system} 1": {
+            "docs_per_second": rate,
+            "seconds_to_first_row": 1.0,
+            "peak_mb": 100.0,
+            "bytes_per_vector": 1000.0,
+            "workers": 1,
+            "models_opened": 1,
+            "stored": 1e9,
+        }
+        for system, rate in (("process", 100.0), ("ray", 95.0), ("spark", 92.0))
+    }
+    result = {
+        "workers": workers,
+        "driver": {"scanned": 2e6, "results": 500.0},
+        "parquet": {"bytes": 900.0, "weights": 180.0},
+        "models": {"embedded pair": 100.0},
+    }
+    tables = scale.report(result)
+    assert "| Ray | 1 | 95 | 95 % | 1.0 | 100 | 1 |" in tables
+    assert "| embedded pair | 100.0 | 2,778 | 118 |" in tables  # 1e9 / 100 / 3600 core-hours at 0.0425 dollars
+    assert "900 bytes in Parquet: 900 GB for a billion, 21 dollars a month." in tables
+
+
+def test_one_process_is_stamped_as_a_worker(tmp_path: Path) -> None:
+    job = {"system": "process", "workers": 1, "model": str(write_bundle(tmp_path / "bundle"))}
+    started, stamps = scale_jobs.run_process(job, ["the cat", "the river bank"])
+    found = scale_jobs.figures(started, stamps)
+    vectors = Expander(tmp_path / "bundle").encode(["the cat", "the river bank"])
+    assert found["bytes_per_vector"] == 4 * sum(map(len, vectors)) and found["workers"] == 1

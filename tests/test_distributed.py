@@ -141,6 +141,10 @@ def test_an_engine_writes_the_folder_of_one_process(tmp_path: Path, bundle: Path
     assert contents(tmp_path / "engine") == contents(tmp_path / "expected")
     again = encode_files(expander, 1, inputs, f"{tmp_path}/engine/", engine, skip_bad=True, part_lines=40)
     assert again == replace(done, repeated=True)
+    changed = Path(inputs[1].path)
+    changed.write_text(changed.read_text(errors="surrogateescape").replace("cat", "dog", 1), errors="surrogateescape")
+    with pytest.raises(OutputError, match="inputs have changed: the lines of part-"):
+        encode_files(expander, 1, inputs, f"{tmp_path}/engine/", engine, skip_bad=True, part_lines=40)
 
 
 def test_parquet_and_compressed_inputs_are_read_from_any_part(tmp_path: Path, bundle: Path) -> None:

@@ -106,16 +106,13 @@ def encode_files(
     folder = Folder(output)
     try:
         finished = begin(folder, job, output)
-        complete = finished
-        if complete is None:
-            model = WorkerModel.of(expander, threads)
-            encoder = PartEncoder(model, tuple(inputs), output, job, role, fields, skip_bad)
-            starts = list(starts_of_parts(inputs, part_lines)) or [Start()]
-            complete = _complete(folder, job, starts, engine(encoder, starts))
+        encoder = PartEncoder(WorkerModel.of(expander, threads), tuple(inputs), output, job, role, fields, skip_bad)
+        starts = list(starts_of_parts(inputs, part_lines)) or [Start()]
+        complete = _complete(folder, job, starts, engine(encoder, starts))
     finally:
         folder.unlock()
     lines, bad = sum(part.lines for part in complete.parts), sum(part.bad for part in complete.parts)
-    return Progress(lines, lines, complete.rows, bad, repeated=finished is not None)
+    return Progress(lines, lines, complete.rows, bad, repeated=finished == complete)
 
 
 def _complete(folder: Folder, job: Job, starts: Sequence[Start], results: Iterable[bytes]) -> Parts:

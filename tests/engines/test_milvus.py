@@ -8,7 +8,7 @@ import pytest
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from spladerunner import SparseVector, formats
-from tests.engines.pages import run_page
+from tests.engines.pages import run_loader, run_page
 from tests.engines.scifact import TOP, SciFact, assert_same_top
 
 
@@ -32,6 +32,12 @@ def search(client: MilvusClient, *queries: SparseVector) -> list[list[tuple[str,
 
 def test_page_runs(tmp_path: Path) -> None:
     run_page("milvus", tmp_path)
+
+
+def test_the_page_loads_parts(tmp_path: Path, client: MilvusClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run_loader("milvus", tmp_path, {"client": client, "formats": formats}, monkeypatch)
+    stored = client.query("docs", filter="id != ''", output_fields=["vector"])
+    assert {row["id"]: formats.from_milvus(row["vector"]) for row in stored} == expected
 
 
 def test_scifact_top_10_is_exact(scifact: SciFact, client: MilvusClient) -> None:

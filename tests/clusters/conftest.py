@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from spladerunner import Expander, SparseVector
+from spladerunner.bulk import encode
+from spladerunner.readers import Input
+from tests.small_model import write_bundle
+from tests.test_bulk_job import write_corpus
+
+os.environ |= {
+    "PYSPARK_PYTHON": sys.executable,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "SPARK_LOCAL_IP": "127.0.0.1",
+}
+PART_LINES = 400
+
+
+@dataclass
+class Job:
+    """A corpus with bad lines, the model in a folder, and the folder of parts that one process makes."""
+
+    corpus: Path
+    bundle: Path
+    expected: Path
+
+    @property
+    def parts(self) -> int:
+        return len(list(self.expected.glob("part-*")))
+
+    def command(self, engine: str, output: Path) -> list[str]:
+        options = ["--model", str(self.bundle), "--skip-bad", "--part-lines", str(PART_LINES), "-o", f"{output}/"]
+        return [sys.executable, "-m", "spladerunner", "encode", str(self.corpus), "--engine", engine, *options]
+
+    def rows(self, count: int) -> list[dict[str, object]]:
+        """The first good records."""
+        found: list[dict[str, object]] = []
+        for line in self.corpus.read_bytes().splitlines():
+            if line and not line.startswith(b"{broken"):
+                found.append({**json.loads(line), "n": len(found)})
+        return found[:count]
+
+    def vectors(self, count: int) -> list[SparseVector]:
+        """Their vectors, by one process."""
+        return Expander(self.bundle).encode([f"{row['title']} {row['text']}" for row in self.rows(count)])
+
+
+@pytest.fixture(scope="session")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    folder = tmp_path_factory.mktemp("job")
+    bundle = write_bundle(folder / "bundle")
+    corpus = write_corpus(folder / "corpus.jsonl", 8000)
+    lines = corpus.read_bytes().splitlines(keepends=True)
+    for at in range(11, len(lines), 900):
+        lines[at] = b"{broken \xff\n"
+    corpus.write_bytes(b"".join(lines))
+    encode(Expander(bundle), [Input(str(corpus))], f"{folder}/expected/", part_lines=PART_LINES, skip_bad=True)
+    return Job(corpus, bundle, folder / "expected")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
