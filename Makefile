@@ -57,7 +57,7 @@ quick: $(CHECK)/installed
 
 test: lint types $(TEST)/installed $(HUBS:=/installed) $(TRANSFORMERS_5)/installed
 	$(TEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
-	for hub in $(HUBS); do $$hub/bin/python -m pytest --numprocesses 2 tests/test_hub.py || exit 1; done
+	for hub in $(HUBS); do $$hub/bin/python -m pytest --numprocesses 2 tests/test_hub.py tests/test_push.py || exit 1; done
 	$(TRANSFORMERS_5)/bin/python -m pytest --numprocesses 2 tests/test_convert.py tests/test_gte.py
 
 docs: $(DOCS)/installed

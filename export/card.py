@@ -1,11 +1,20 @@
-"""The card of a bundle: its README.md, written from its manifest."""
+"""The card of a bundle: its README.md, written from its manifest, with the front matter that the Hub reads."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from huggingface_hub import ModelCardData
+
+from spladerunner.export.verify import density_warning
 from spladerunner.model.manifest import GraphRole, Role, RoleName, TokenWeightsRole
 from spladerunner.model.provenance import Agreement, ExportManifest, GraphAgreement
 
 _CARD = """\
+---
+{front_matter}
+---
+
 # {name}
 
 A SPLADE model for [spladerunner](https://pypi.org/project/spladerunner/), which expands texts into weighted tokens on
@@ -45,13 +54,17 @@ _PUBLISHED = "as published"
 _REFERENCES = ("the checkpoint's published formula in torch, float32", "the published graph by onnxruntime, as it was")
 
 
-def card(manifest: ExportManifest) -> str:
-    """Formats the card. The manifest must have its verification and the command that made it."""
+def card(manifest: ExportManifest, languages: Sequence[str] = ()) -> str:
+    """Formats the card. The manifest must have its verification and the command that made it.
+
+    languages: codes for the front matter.
+    """
     assert manifest.verification is not None and manifest.made_by is not None
     measured = manifest.verification.roles
     columns = [_figures(agreement) for agreement in measured.values()]
     labels = dict.fromkeys(label for column in columns for label in column)
     return _CARD.format(
+        front_matter=_front_matter(manifest, languages),
         name=manifest.name,
         license=manifest.license,
         vocabulary_size=manifest.vocabulary.size,
@@ -64,9 +77,34 @@ def card(manifest: ExportManifest) -> str:
         rules="|".join("---" for _ in measured),
         rows="\n".join(f"| {label} | {' | '.join(column.get(label, '') for column in columns)} |" for label in labels),
         warnings=_unmeasured(manifest)
-        + "".join(f"**Warning:** {shortfall}.\n\n" for shortfall in manifest.verification.shortfalls),
+        + "".join(
+            f"**Warning:** {shortfall}.\n\n" for shortfall in (*manifest.verification.shortfalls, *_density(manifest))
+        ),
         machine=manifest.verification.machine,
     )
+
+
+def _front_matter(manifest: ExportManifest, languages: Sequence[str]) -> str:
+    """YAML that the Hub reads. Only checkpoints of the Hub, which have a commit, are base models."""
+    checkpoints = [role.checkpoint for role in manifest.roles.values()]
+    base_models = list(dict.fromkeys(found.name for found in checkpoints if found and found.revision))
+    quantized = base_models and manifest.weight_type != "float32"
+    return ModelCardData(
+        language=list(languages) or None,
+        license=manifest.license.lower(),
+        library_name="spladerunner",
+        tags=["splade", "sparse", "sparse-encoder", "onnx"],
+        base_model=base_models or None,
+        pipeline_tag="feature-extraction",
+        base_model_relation="quantized" if quantized else None,
+    ).to_yaml()
+
+
+def _density(manifest: ExportManifest) -> list[str]:
+    assert manifest.verification is not None
+    size = manifest.vocabulary.size
+    found = {name: density_warning(agreement, size) for name, agreement in manifest.verification.roles.items()}
+    return [f"{name}: {warning}" for name, warning in found.items() if warning]
 
 
 def _unmeasured(manifest: ExportManifest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from dataclasses import replace
@@ -22,7 +23,7 @@ from spladerunner.export.roles import Served, open_roles
 from spladerunner.export.scratch import scratch_folder
 from spladerunner.export.source import Source, last_two_parts
 from spladerunner.export.token_weights import TokenWeights
-from spladerunner.export.verify import GraphVerifier, measure_copy, shortfalls, verification_texts
+from spladerunner.export.verify import GraphVerifier, density_warning, measure_copy, shortfalls, verification_texts
 from spladerunner.inference.encoder import Encoder, GraphEncoder, TokenWeightsEncoder
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import Tokenizer
@@ -47,6 +48,9 @@ from spladerunner.model.provenance import (
 )
 
 _TOOLS = ("spladerunner", "onnxruntime", "onnx")
+_CONFIGURATIONS = ("config.json", "tokenizer_config.json")
+_ELSEWHERE = ("_name_or_path", "name_or_path", "auto_map")
+"""Keys of configurations that name a folder of whoever trained the model, or remote code."""
 
 
 def build_bundle(options: ExportOptions, progress: Progress) -> Path:
@@ -67,7 +71,7 @@ def build_bundle(options: ExportOptions, progress: Progress) -> Path:
         assert manifest.verification is not None
         for shortfall in manifest.verification.shortfalls:
             progress(f"warning: {shortfall}")
-        (bundle / "README.md").write_text(card(manifest), encoding="utf-8")
+        (bundle / "README.md").write_text(card(manifest, sources["doc"].languages()), encoding="utf-8")
         files = {path.name: FileRecord.of(path) for path in sorted(bundle.iterdir())}
         replace(manifest, files=files).write(bundle / MANIFEST)
         bundle.rename(output)
@@ -95,6 +99,7 @@ class _Export:
         self._progress = progress
         self._texts = verification_texts()
         self._tokenizer = self._save_tokenizer()
+        self._save_configuration()
 
     def run(self) -> ExportManifest:
         """Exports and verifies each role, and returns the manifest without the records of files.
@@ -111,6 +116,9 @@ class _Export:
                 roles[name], agreements[name] = self._export_token_weights(name, served)
             else:
                 roles[name], agreements[name] = self._export_graph(name, served)
+        for name, agreement in agreements.items():
+            if warning := density_warning(agreement, len(vocabulary)):
+                self._progress(f"warning: {name}: {warning}")
         found = tuple(
             f"{name}: {text}" for name, agreement in agreements.items() for text in self._shortfalls(agreement)
         )
@@ -163,7 +171,7 @@ class _Export:
     ) -> tuple[str | None, GraphAgreement]:
         """Keeps the graph of the first quantization that does not fall short, else of the best worst cosine."""
         target = self._options.target
-        verifier = GraphVerifier(model, builder.converted, self._tokenizer, self._texts)
+        verifier = GraphVerifier(model, builder.converted, self._tokenizer, self._texts, self._progress)
         measured: dict[str, GraphAgreement] = {}
         for quantization in QUANTIZATIONS if target == "cpu" else QUANTIZATIONS[:1]:  # passes for CUDA have none
             if measured:
@@ -243,6 +251,15 @@ class _Export:
             )
         (self._scratch / f"doc-{TOKENIZER}").rename(self._bundle / TOKENIZER)
         return tokenizers["doc"]
+
+    def _save_configuration(self) -> None:
+        """Saves the configurations by which other libraries know the model, without the names of files elsewhere."""
+        for name in _CONFIGURATIONS:
+            path = self._document.folder / name
+            if path.is_file():
+                content = json.loads(path.read_text(encoding="utf-8"))
+                kept = {key: value for key, value in content.items() if key not in _ELSEWHERE}
+                (self._bundle / name).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
     def _checkpoint_record(self, name: RoleName) -> CheckpointRecord:
         source = self._sources.get(name, self._sources["doc"])

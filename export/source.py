@@ -91,13 +91,20 @@ class Source:
 
     def license(self) -> str | None:
         """License in the front matter of the checkpoint's own card."""
+        found = self._front_matter().get("license")
+        return found if isinstance(found, str) else None
+
+    def languages(self) -> tuple[str, ...]:
+        """Languages in the front matter of the checkpoint's own card."""
+        found = self._front_matter().get("language")
+        return tuple(str(each) for each in (found if isinstance(found, list) else [found] if found else []))
+
+    def _front_matter(self) -> dict[str, object]:
         card = self.folder / "README.md"
         try:
-            front = metadata_load(card) if card.is_file() else None
+            return (metadata_load(card) if card.is_file() else None) or {}
         except ValueError:  # a malformed card does not stop an export
-            return None
-        found = front.get("license") if front else None
-        return found if isinstance(found, str) else None
+            return {}
 
 
 def find_graph(folder: Path) -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from spladerunner.export.language_model import LanguageModel
 from spladerunner.export.options import Target
 from spladerunner.export.passes import Graph
+from spladerunner.export.progress import Progress
 from spladerunner.export.token_weights import TokenWeights
 from spladerunner.inference.encoder import Encoder, GraphEncoder
 from spladerunner.inference.session import Session
@@ -42,6 +43,9 @@ FP32_DIFFERENCE = 1e-4
 
 TOP = 20
 
+PROGRESS_SECONDS = 10.0
+"""The time between two lines of progress: a BERT-base model takes minutes."""
+
 
 class Reference(NamedTuple):
     """Reference of every graph of a model.
@@ -59,10 +63,18 @@ class GraphVerifier:
     """Compares graphs of one checkpoint with its published formula, on one thread.
 
     The formula and the float32 graph run once, however many graphs are compared.
-    converted: the float32 graph. tokenizer: of the bundle.
+    converted: the float32 graph. tokenizer: of the bundle. progress: told how far it is, every PROGRESS_SECONDS.
     """
 
-    def __init__(self, model: LanguageModel, converted: Graph, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        converted: Graph,
+        tokenizer: Tokenizer,
+        texts: Sequence[str],
+        progress: Progress = lambda _: None,
+    ) -> None:
+        self._progress = progress
         self._model = model
         self._converted = converted
         self._tokenizer = tokenizer
@@ -71,14 +83,15 @@ class GraphVerifier:
     @cached_property
     def reference(self) -> Reference:
         """The weights by the published formula, and the float32 graph's agreement with them."""
-        vectors, fp32_ms = self._encode(self._converted.path)
-        weights = list(self._model.weights_of(self._texts, self._model.max_length))
+        vectors, fp32_ms = self._encode(self._converted.path, "the float32 graph")
+        watched = self._watched(self._texts, "the published formula")
+        weights = list(self._model.weights_of(watched, self._model.max_length))
         return Reference(weights, _largest_difference(vectors, weights), fp32_ms, self._converted.size)
 
     def measure(self, graph: Path) -> GraphAgreement:
         """Measures the agreement of a graph."""
         reference = self.reference
-        vectors, ms = self._encode(graph)
+        vectors, ms = self._encode(graph, "the bundle's graph")
         cosines, shared = [], []
         for vector, weights in zip(vectors, reference.weights, strict=True):
             dense = _dense(vector, weights.size)
@@ -100,10 +113,18 @@ class GraphVerifier:
             bytes=Graph(graph).size,
         )
 
-    def _encode(self, graph: Path) -> tuple[list[SparseVector], float]:
+    def _watched(self, texts: Iterable[str], what: str) -> Iterator[str]:
+        told = time.monotonic()
+        for done, text in enumerate(texts):
+            if time.monotonic() - told >= PROGRESS_SECONDS:
+                told = time.monotonic()
+                self._progress(f"  {what}: {done} of {len(self._texts)} texts")
+            yield text
+
+    def _encode(self, graph: Path, what: str) -> tuple[list[SparseVector], float]:
         pooling, activation = self._model.pooling, self._model.activation
         encoder = GraphEncoder(Session(graph), self._tokenizer.vocabulary, pooling, activation)
-        return _timed(encoder, self._tokenizer, self._texts, self._model.max_length)
+        return _timed(encoder, self._tokenizer, self._texts, self._model.max_length, partial(self._watched, what=what))
 
 
 def measure_copy(
@@ -154,6 +175,21 @@ def shortfalls(agreement: Agreement, target: Target = "cpu") -> list[str]:
     return found
 
 
+def density_warning(agreement: Agreement, vocabulary_size: int) -> str | None:
+    """A warning if a text has weights at most of the vocabulary: the model is then no sparse one, or read wrongly.
+
+    Examples:
+        >>> density_warning(CopyAgreement(texts=3, largest_difference=0.0, mean_weights=28615, ms=0.1, bytes=9), 30522)
+        'a text has 28,615 weights on average, of 30,522 tokens; is the checkpoint a SPLADE model, ...'
+    """
+    if agreement.mean_weights <= vocabulary_size / 2:
+        return None
+    return (
+        f"a text has {agreement.mean_weights:,.0f} weights on average, of {vocabulary_size:,} tokens; is the "
+        "checkpoint a SPLADE model, and is its pooling stated?"
+    )
+
+
 def verification_texts() -> list[str]:
     """The texts that an export compares: questions, prose, long documents, other languages, code, numbers."""
     lines = (Path(__file__).parent / "verification.jsonl").read_text(encoding="utf-8").splitlines()
@@ -169,12 +205,16 @@ def cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 
 
 def _timed(
-    encoder: Callable[[TokenizedText], SparseVector], tokenizer: Tokenizer, texts: Sequence[str], max_length: int
+    encoder: Callable[[TokenizedText], SparseVector],
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    max_length: int,
+    watched: Callable[[Sequence[str]], Iterable[str]] = iter,
 ) -> tuple[list[SparseVector], float]:
-    """Vectors of the texts, and milliseconds a text."""
+    """Vectors of the texts, and milliseconds a text. watched: yields the texts, and may tell how far it is."""
     encoder(tokenizer.encode(texts[0], max_length))  # the first run allocates
     started = time.perf_counter()
-    vectors = [encoder(tokenizer.encode(text, max_length)) for text in texts]
+    vectors = [encoder(tokenizer.encode(text, max_length)) for text in watched(texts)]
     return vectors, (time.perf_counter() - started) * 1000 / len(texts)
 
 

@@ -22,6 +22,7 @@ from spladerunner.errors import (
     ProviderError,
     SpladeRunnerError,
     UnknownModelError,
+    UploadError,
     VerificationError,
 )
 from spladerunner.expander import Expander
@@ -35,6 +36,7 @@ from spladerunner.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from spladerunner.explanation import Explanation, SharedToken
+    from spladerunner.model.push import push
     from spladerunner.model.registry import ModelSpec, list_models
 
 __version__ = "0.2.0"
@@ -61,10 +63,12 @@ __all__ = [
     "SpladeRunnerError",
     "TokenCount",
     "UnknownModelError",
+    "UploadError",
     "VerificationError",
     "Vocabulary",
     "fetch",
     "list_models",
+    "push",
 ]
 
 # Imported when first used: expansion starts without them.
@@ -73,6 +77,7 @@ _LAZY = {
     "ModelSpec": "spladerunner.model.registry",
     "SharedToken": "spladerunner.explanation",
     "list_models": "spladerunner.model.registry",
+    "push": "spladerunner.model.push",
 }
 
 

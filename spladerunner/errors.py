@@ -3,6 +3,7 @@
 SpladeRunnerError
 ├── UnknownModelError    no model or folder has the name
 ├── DownloadError        a model on the Hub could not be downloaded
+├── UploadError          a bundle could not be uploaded to the Hub
 ├── ModelFilesError      files of a model are missing, unreadable, or do not fit together
 │   └── IntegrityError   a file differs from its manifest
 ├── ProviderError        an execution provider is not available
@@ -69,6 +70,17 @@ class DownloadError(SpladeRunnerError):
         super().__init__(message)
         self.name = name
         self.revision = revision
+
+
+class UploadError(SpladeRunnerError):
+    """A bundle could not be uploaded to the Hub: no permission, or the repository holds other files.
+
+    name: the repository.
+    """
+
+    def __init__(self, message: str, *, name: str | None = None) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class ModelFilesError(SpladeRunnerError):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import yaml
 
 TOKEN = "hf_for_these_tests"
 
@@ -48,6 +53,9 @@ class Hub:
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     cuts: dict[str, int] = field(default_factory=dict)  # how many downloads of a file to cut in the middle
     delays: dict[str, float] = field(default_factory=dict)  # seconds before a file's first bytes, once
+    cards: list[str] = field(default_factory=list)  # the cards that were checked before an upload
+    before_commit: Callable[[], None] | None = None  # runs when a commit arrives, before it is applied
+    uploaded: dict[str, bytes] = field(default_factory=dict)  # large files by SHA-256, until a commit names them
     endpoint: str = ""
     content: str = ""  # where files are, which to a client must be another host than the endpoint
 
@@ -71,6 +79,93 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
+
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        content = self._read()
+        self.hub.requests.append((f"POST {path}", None))
+        if path == "/api/validate-yaml":
+            self._check_card(json.loads(content)["content"])
+        elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._fail(401, None)
+        elif path == "/api/repos/create":
+            self._create(json.loads(content))
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/([^/]+)", path):
+            large = (".onnx", ".data", ".npy")
+            names = [file["path"] for file in json.loads(content)["files"]]
+            modes = [
+                {"path": name, "uploadMode": "lfs" if name.endswith(large) else "regular", "shouldIgnore": False}
+                for name in names
+            ]
+            self._send_json({"files": modes}, body=True)
+        elif re.fullmatch(r"/[^/]+/[^/]+\.git/info/lfs/objects/batch", path):
+            objects = [
+                {**each, "actions": {"upload": {"href": f"{self.hub.endpoint}/lfs/{each['oid']}"}}}
+                for each in json.loads(content)["objects"]
+            ]
+            self._send_json({"transfer": "basic", "objects": objects}, body=True)
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/([^/]+)", path):
+            self._commit(match[1], [json.loads(line) for line in content.splitlines()])
+        else:
+            self._fail(404, None)
+
+    def do_PUT(self) -> None:
+        content = self._read()
+        self.hub.uploaded[self.path.rpartition("/")[2]] = content
+        self._send_json({}, body=True)
+
+    def _read(self) -> bytes:
+        """The body of the request, whole or in chunks."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _check_card(self, card: str) -> None:
+        """As the Hub, which refuses a card whose front matter is not YAML or has values of other kinds."""
+        self.hub.cards.append(card)
+        try:
+            front = yaml.safe_load(card.split("---")[1])
+            kinds = {"license": str, "library_name": str, "pipeline_tag": str, "tags": list}
+            wrong = [key for key, kind in kinds.items() if not isinstance(front.get(key), kind)]
+        except (yaml.YAMLError, IndexError, AttributeError):
+            wrong = ["front matter"]
+        errors = [{"message": f"{key} is not valid"} for key in wrong]
+        self._send_json({"errors": errors, "warnings": []}, body=True)
+
+    def _create(self, asked: dict[str, Any]) -> None:
+        name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
+        if name in self.hub.repositories:
+            self._fail(409, None)
+            return
+        access = "private" if asked.get("private") else "public"
+        self.hub.repositories[name] = Repository({".gitattributes": b"*.onnx filter=lfs"}, access=access)
+        self._send_json({"url": f"{self.hub.endpoint}/{name}", "name": name, "id": "0"}, body=True)
+
+    def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
+        if self.hub.before_commit:
+            self.hub.before_commit()
+        repository = self.hub.repositories[name]
+        parent = lines[0]["value"].get("parentCommit")
+        if parent not in (None, repository.commit):
+            self._fail(412, None)
+            return
+        for line in lines[1:]:
+            value = line["value"]
+            if line["key"] == "file":
+                repository.files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                repository.files[value["path"]] = self.hub.uploaded.pop(value["oid"])
+            else:
+                assert line["key"] == "deletedFile"
+                del repository.files[value["path"]]
+        repository.move()
+        url = f"{self.hub.endpoint}/{name}/commit/{repository.commit}"
+        self._send_json({"success": True, "commitOid": repository.commit, "commitUrl": url}, body=True)
 
     def log_message(self, *_: object) -> None:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -10,18 +11,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
-from transformers import BertConfig, BertModel
+from transformers import AutoConfig, AutoTokenizer, BertConfig, BertModel
 
 import spladerunner.export
 from spladerunner import CheckpointError, Expander, VerificationError
 from spladerunner.cli.main import main
-from spladerunner.export import ExportOptions, export_bundle, pipeline
+from spladerunner.export import ExportOptions, export_bundle, pipeline, verify
 from spladerunner.export.passes import QUANTIZATIONS, passes
 from spladerunner.export.verify import GraphVerifier, verification_texts
 from spladerunner.model.bundle import Bundle
@@ -70,9 +72,10 @@ def test_the_command_reports_each_pass_with_size_and_time(exported: tuple[Path, 
 
 def test_the_command_makes_the_bundle_that_ships(exported: tuple[Path, str]) -> None:
     made, shipped = (ExportManifest.read(folder / MANIFEST) for folder in (exported[0], SHIPPED))
-    graphs = {"doc.onnx", "doc.onnx.data", "query.onnx", "query.onnx.data", "tokenizer.json"}
-    assert {name: made.files[name] for name in graphs} == {name: shipped.files[name] for name in graphs}
-    assert made.files.keys() == shipped.files.keys() == graphs | {"README.md"}
+    same = {"doc.onnx", "doc.onnx.data", "query.onnx", "query.onnx.data", "tokenizer.json"}
+    same |= {"config.json", "tokenizer_config.json"}
+    assert {name: made.files[name] for name in same} == {name: shipped.files[name] for name in same}
+    assert made.files.keys() == shipped.files.keys() == same | {"README.md"}
     assert (made.name, made.license, made.vocabulary) == (shipped.name, shipped.license, shipped.vocabulary)
     assert made.roles == shipped.roles
 
@@ -119,6 +122,35 @@ def test_one_checkpoint_becomes_a_symmetric_bundle(checkpoint: Path, tmp_path: P
     assert expander.encode("the cat") == expander.encode("the cat", role="query")
     assert not (folder / "query.onnx").exists()
     assert any(line.startswith("convert") for line in lines)
+
+
+@pytest.mark.usefixtures("few_texts")
+def test_other_libraries_recognize_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(verify.GraphVerifier, "measure", dense(verify.GraphVerifier.measure))
+    checkpoint = save_bert(tmp_path / "checkpoint")
+    config = json.loads((checkpoint / "config.json").read_text())
+    elsewhere = {"_name_or_path": "/home/ada/trained", "auto_map": {"AutoModel": "ada/remote--model.Model"}}
+    (checkpoint / "config.json").write_text(json.dumps({**config, **elsewhere}))
+    (checkpoint / "README.md").write_text("---\nlicense: mit\nlanguage: de\n---\n# Trained\n")
+    lines: list[str] = []
+    folder = export_bundle(ExportOptions(checkpoint, tmp_path / "made", accept_drift=True), progress=lines.append)
+    assert "ada" not in "".join(path.read_text() for path in folder.glob("*.json"))
+    assert AutoConfig.from_pretrained(folder).model_type == "bert"
+    tokens = AutoTokenizer.from_pretrained(folder)("the cat sat")["input_ids"]
+    assert tokens == AutoTokenizer.from_pretrained(checkpoint)("the cat sat")["input_ids"]
+    files = ExportManifest.read(folder / MANIFEST).files
+    assert {"config.json", "tokenizer_config.json", "README.md"} < files.keys()
+    card = (folder / "README.md").read_text()
+    assert "license: mit\n" in card and "language:\n- de\n" in card
+    assert "  the published formula: 1 of 3 texts" in lines and "  the bundle's graph: 2 of 3 texts" in lines
+    warning = f"doc: a text has {len(TOKENS)} weights on average, of {len(TOKENS)} tokens"
+    assert any(line.startswith(f"warning: {warning}") for line in lines) and f"**Warning:** {warning}" in card
+
+
+def dense(measure: Callable[..., GraphAgreement]) -> Callable[..., GraphAgreement]:
+    """As measure, of a model that fires on its whole vocabulary."""
+    return lambda *arguments: replace(measure(*arguments), mean_weights=float(len(TOKENS)))
 
 
 def test_two_vocabularies_cannot_be_paired(checkpoint: Path, tmp_path: Path) -> None:

@@ -38,10 +38,12 @@ PUBLIC = {
         "SpladeRunnerError",
         "TokenCount",
         "UnknownModelError",
+        "UploadError",
         "VerificationError",
         "Vocabulary",
         "fetch",
         "list_models",
+        "push",
     ],
     "spladerunner.formats": [
         "DEFAULT",

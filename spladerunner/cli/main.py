@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from spladerunner import SpladeRunnerError, __version__
-from spladerunner.cli import completion, doctor, encode, expand, explain, export, fetch, models
+from spladerunner.cli import completion, doctor, encode, expand, explain, export, fetch, models, push
 from spladerunner.cli import eval as evaluate
 from spladerunner.cli.exit_status import INTERRUPTED, PIPE_CLOSED
 from spladerunner.cli.terminal import escaped, say
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(prog="spladerunner", description="SPLADE sparse expansion without torch.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (expand, explain, models, fetch, encode, export, evaluate, doctor):
+    for command in (expand, explain, models, fetch, encode, export, push, evaluate, doctor):
         command.add_parser(commands)
     completion.add_parser(commands, parser)
     return parser

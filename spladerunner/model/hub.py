@@ -1,6 +1,6 @@
 """Finds the folder of a model: the embedded pair, a local folder, or a repository on the Hub.
 
-The only import of huggingface_hub, and only if a model may come from the Hub. Its cache holds the files; it writes each
+It imports huggingface_hub only if a model may come from the Hub. Its cache holds the files; it writes each
 atomically, and lets two processes download at once. A cached model is used without asking the Hub.
 """
 
@@ -20,7 +20,7 @@ from spladerunner.model.integrity import digest_by_length
 from spladerunner.model.manifest import MANIFEST, FileRecord, Manifest
 from spladerunner.models import EMBEDDED, embedded_folder
 
-_REPOSITORY = r"(?!\.)[\w.-]+/(?!\.)[\w.-]+"
+REPOSITORY = r"(?!\.)[\w.-]+/(?!\.)[\w.-]+"
 _TRIES = 3
 
 
@@ -82,7 +82,7 @@ def _look_up(model: str | PathLike[str]) -> tuple[Path | None, str | None]:
             name=name,
         )
     repository = spec.onnx if spec and spec.onnx else name
-    if not re.fullmatch(_REPOSITORY, repository):
+    if not re.fullmatch(REPOSITORY, repository):
         matches, hint = _close(name)
         raise UnknownModelError(
             f"There is no folder {name!r} and no known model of that name.{hint} `spladerunner models` lists them.",
@@ -105,7 +105,7 @@ def split_revision(text: str) -> tuple[str, str | None]:
     from spladerunner.model.registry import find_model
 
     name, _, revision = text.partition("@")
-    on_the_hub = re.fullmatch(_REPOSITORY, name) or (find_model(name) and name != EMBEDDED)
+    on_the_hub = re.fullmatch(REPOSITORY, name) or (find_model(name) and name != EMBEDDED)
     if not on_the_hub or Path(text).is_dir():
         return text, None
     return name, revision or None
