@@ -394,7 +394,7 @@ class Expander:
         with self._worker_threads.shared() as executor:
 
             async def encode(text: str) -> SparseVector:
-                tokenize = partial(self._tokenizer.encode, text, self._max_length[role])
+                tokenize = partial(self._tokenize_admitted, text, role)
                 tokenized = await run_admitted(executor, self._tokenizing, len(text), tokenize)
                 run = partial(self._run, tokenized, role)
                 return await run_admitted(executor, self._running, tokenized.ids.size, run)
@@ -492,7 +492,10 @@ class Expander:
 
     def _tokenize(self, text: str, role: RoleName) -> TokenizedText:
         with self._tokenizing.admit(len(text)):
-            return self._tokenizer.encode(_prompted(self._bundle.roles[role].prompt, text), self._max_length[role])
+            return self._tokenize_admitted(text, role)
+
+    def _tokenize_admitted(self, text: str, role: RoleName) -> TokenizedText:
+        return self._tokenizer.encode(_prompted(self._bundle.roles[role].prompt, text), self._max_length[role])
 
     def _run(self, text: TokenizedText, role: RoleName) -> SparseVector:
         return self._encoder(role)(text)

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from spladerunner.inference.admission import Admission, Ticket
 from spladerunner.inference.event_loop import WorkerThreads, map_in_order, run_admitted
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import Tokenizer
-from tests.small_model import SmallGraph, tokenizer
+from spladerunner.model.manifest import MANIFEST, Manifest
+from tests.small_model import SYMMETRIC, SmallGraph, change_manifest, tokenizer
 
 TEXTS = ["the cat sat on the mat", "", "naïve dogs", "money!", "the " * 60, "数 😀 \ud800"]
 PATIENCE = 60
@@ -100,6 +102,14 @@ def test_a_call_awaited_gives_the_vectors_of_the_call(bundle: Path, threads: int
     assert asyncio.run(expander.aexpand("the cat")) == expander.expand("the cat")
     assert asyncio.run(expander.aexpand_query(("the cat", "dog"))) == expander.expand_query(["the cat", "dog"])
     assert asyncio.run(expander.aencode([])) == []
+
+
+def test_a_call_awaited_reads_the_prompt_of_its_role(bundle: Path) -> None:
+    without = Expander(bundle).encode("the cat")
+    roles = Manifest.read(bundle / MANIFEST).roles
+    change_manifest(bundle, roles={name: replace(role, prompt="river bank ") for name, role in roles.items()})
+    expander = Expander(bundle)
+    assert asyncio.run(expander.aencode("the cat")) == expander.encode("the cat") != without
 
 
 def test_many_callers_on_two_loops_and_in_threads_get_their_own_vectors(bundle: Path) -> None:
@@ -254,7 +264,7 @@ def test_a_non_string_is_an_error_with_its_index(bundle: Path, bad: Any) -> None
 def test_an_error_of_the_model_is_raised_and_frees_all_places(tmp_path: Path) -> None:
     SmallGraph().save(tmp_path / "model.onnx", factor=float("nan"))
     tokenizer().save(str(tmp_path / "tokenizer.json"))
-    expander = Expander(tmp_path, threads=2)
+    expander = Expander(tmp_path, threads=2, **SYMMETRIC)
 
     async def main() -> None:
         with pytest.raises(ModelFilesError, match="NaN"):

@@ -326,3 +326,13 @@ def test_interrupts_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(made, "_encode_beginning", interrupt)
     with pytest.raises(KeyboardInterrupt):
         made.encode("a", 10)
+
+
+def test_sampling_for_training_is_not_read(tmp_path: Path) -> None:
+    """Newer releases of the tokenizers library can sample a Unigram model's pieces, as SentencePiece does."""
+    made = tokenizers.Tokenizer(models.Unigram([("<unk>", -1.0), ("a", -2.0), ("aa", -2.1)], unk_id=0))
+    document = json.loads(made.to_str())
+    document["model"] |= {"alpha": 0.1, "nbest_size": -1, "enable_sampling": True}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    read = Tokenizer(tmp_path / "tokenizer.json")
+    assert all(read.encode("a" * 40, 50).ids.tolist() == [[2] * 20] for _ in range(20))

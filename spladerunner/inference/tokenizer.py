@@ -12,6 +12,7 @@ import tokenizers
 
 from spladerunner.errors import ModelFilesError
 from spladerunner.inference.fork import native_lock
+from spladerunner.inference.freed_memory import return_freed_memory
 from spladerunner.inference.prefix import prefixes, reads_words_apart
 from spladerunner.log import debug
 from spladerunner.passages import windows
@@ -28,6 +29,10 @@ LEAST_TOKENS = 256
 
 _GAPS = 1000
 """Positions without a token that a vocabulary may have beside as many as it has tokens."""
+
+
+LARGE = 1 << 14
+"""Characters whose tokenizing takes so much memory that it is returned to the system; that takes a few milliseconds."""
 
 
 class TokenizedText(NamedTuple):
@@ -134,8 +139,12 @@ class Tokenizer:
         """
         wanted = max_length - self.special_tokens_added
         with self._explained("failed on a text"):
-            encoding, _ = self._encode_beginning(text, wanted)
-            return self._first_tokens(encoding, wanted)
+            encoding, beginning = self._encode_beginning(text, wanted)
+            tokens = self._first_tokens(encoding, wanted)
+        if len(beginning) >= LARGE:
+            del encoding
+            return_freed_memory()
+        return tokens
 
     def windows(self, text: str, max_length: int, overlap: int | None) -> Iterator[Window]:
         """Windows of max_length tokens of the whole text, each with special tokens; None gives the first one only.

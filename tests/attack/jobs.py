@@ -29,7 +29,7 @@ def kills(chosen: Random) -> Iterator[Tried]:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         bundle = write_bundle(folder / "bundle")
-        corpus = write_corpus(folder / "corpus.jsonl", 3000, bad=True)
+        corpus = write_corpus(folder / "corpus.jsonl", 1000, bad=True)
         expected = folder / "expected"
         encode(Expander(bundle), [Input(str(corpus))], expected, skip_bad=True)
         for number in range(1_000_000):
