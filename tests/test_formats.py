@@ -72,6 +72,13 @@ def test_csr_equals_the_dense_matrix_and_inverts(vectors: list[SparseVector]) ->
     assert formats.from_csr(scipy.sparse.csc_array(matrix.toarray())) == vectors
 
 
+def test_zeros_that_a_matrix_stores_are_no_weights() -> None:
+    stored = scipy.sparse.csr_matrix(([0.0, 2.0, 0.0], ([0, 0, 1], [1, 3, 2])), shape=(2, SIZE), dtype=np.float32)
+    assert stored.nnz == 3
+    assert formats.from_csr(stored) == [SparseVector([3], [2.0]), SparseVector([], [])]
+    assert stored.nnz == 3  # the caller's matrix is left as it is
+
+
 @given(vectors, st.floats(1, 1000))
 def test_impacts_are_rounded_products_and_lose_at_most_half_a_step(vector: SparseVector, scale: float) -> None:
     quantized = formats.impacts(vector, scale)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spladerunner.model.integrity import BackgroundCheck, digest_of_file, digest_of_text
+from spladerunner.model.integrity import BackgroundCheck, digest_by_length, digest_of_file, digest_of_text
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
@@ -17,6 +17,15 @@ def test_the_published_example(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert digest_of_text("abc") == ABC
     assert digest_of_file(tmp_path / "abc") == ABC
+
+
+def test_the_length_of_a_digest_says_which_it_is(tmp_path: Path) -> None:
+    """git's by the example in "Pro Git", chapter 10.2."""
+    (tmp_path / "abc").write_bytes(b"abc")
+    (tmp_path / "blob").write_bytes(b"test content\n")
+    assert digest_by_length(tmp_path / "abc", 64) == ABC
+    assert digest_by_length(tmp_path / "blob", 40) == "d670460b4b4aece5915caf5c68d12f560a9fe3e4"
+    assert digest_by_length(tmp_path / "blob", 32) is None
 
 
 def test_a_long_file_is_read_completely(tmp_path: Path) -> None:

@@ -45,6 +45,13 @@ def test_byte_level_tokens_are_spelled_as_the_text_that_they_stand_for() -> None
     assert vocabulary.sha256 == Vocabulary(tokens, []).sha256
 
 
+def test_a_character_that_stands_for_no_byte_keeps_its_spelling() -> None:
+    """GPT-2's alphabet has 256 characters, the last of them U+0143."""
+    tokens = ["\u0143", "\u0144", "a\u0144"]
+    assert len(pre_tokenizers.ByteLevel.alphabet()) == 256 and max(pre_tokenizers.ByteLevel.alphabet()) == "\u0143"
+    assert Vocabulary(tokens, [], byte_level=True).tokens == tokens  # U+0143 is the soft hyphen, which nobody can read
+
+
 def test_two_byte_level_tokens_never_get_one_spelling() -> None:
     vocabulary = Vocabulary(["Ġa", "▁a", "a"], [], byte_level=True)
     assert vocabulary.tokens == ["Ġa", "▁a", "a"]

@@ -73,9 +73,13 @@ class Tests(NamedTuple):
     of_line: dict[str, dict[int, set[str]]]
 
     def reaching(self, path: str, lines: range) -> list[str]:
-        """Tests that run one of the lines, the fastest first; for code that runs at import, all tests of the module."""
+        """Tests that run one of the lines, and those of test_<module>.py, the fastest first.
+
+        For code that runs only at import, all tests that run some line of the module.
+        """
         of_line = self.of_line.get(path, {})
         found = set[str]().union(*(of_line.get(line, ()) for line in lines)) or set[str]().union(*of_line.values())
+        found |= {test for test in self.seconds if test.startswith(f"tests/test_{Path(path).stem}.py::")}
         chosen: list[str] = []
         total = 0.0
         for test in sorted(found, key=lambda test: (self.seconds.get(test, 0.0), test)):

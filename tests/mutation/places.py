@@ -139,7 +139,10 @@ def places(path: str, source: str) -> list[Place]:
 
 
 def essence(source: str) -> str:
-    """The syntax tree without what a test cannot notice: annotations, imports for types, lines of the debug log."""
+    """The syntax tree without what a test cannot notice.
+
+    That is annotations, imports for types, lines of the debug log, and zip's `strict`, an assertion of the code's own.
+    """
     return ast.dump(_Bare().visit(ast.parse(source)))
 
 
@@ -157,7 +160,12 @@ class _Bare(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST:
-        return ast.Pass() if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
+        for_types = ast.unparse(node.test) in ("TYPE_CHECKING", "not TYPE_CHECKING")
+        return ast.Pass() if for_types else self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg != "strict"]
+        return self.generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         logs = isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "debug"
