@@ -1,4 +1,4 @@
-"""Weights in a file beside the graph, which onnxruntime maps into memory rather than reads.
+"""Weights in a file beside the graph, which a run reads or maps apart from the graph.
 
 A session then opens faster, in a third less memory, and processes that serve the same model share its pages.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from spladerunner.cli.terminal import table
@@ -27,6 +26,8 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(_: argparse.Namespace) -> None:
+    from importlib.metadata import version  # other commands start without it
+
     from spladerunner.inference.providers import cuda_state, installed_packages, mixed_up
     from spladerunner.inference.trial import try_providers
 

@@ -25,7 +25,7 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("model", metavar="NAME[@REVISION]", help="a known model, or a repository on the Hub")
     parser.add_argument("--revision", help="a branch, tag or commit (default: the repository's default branch)")
     parser.add_argument(
-        "--update", action="store_true", help="download again if the Hub has another commit of the revision"
+        "--update", action="store_true", help="download what has changed on the Hub, and files that are damaged"
     )
     parser.set_defaults(run=_run, parser=parser)
 
