@@ -69,4 +69,5 @@ def passes_of(model: LanguageModel, target: Target, quantization: str = QUANTIZA
         pooling=model.pooling,
         activation=model.activation,
         quantization=quantization,
+        vocabulary_size=model.vocabulary_size,
     )

@@ -12,6 +12,7 @@ from spladerunner.export.passes.float16 import Float16
 from spladerunner.export.passes.fuse_attention import FuseAttention
 from spladerunner.export.passes.optimize import FuseOperators, Optimize
 from spladerunner.export.passes.quantize import QUANTIZATIONS, Quantize
+from spladerunner.export.passes.slice_decoder import SliceDecoder, needs_slices
 from spladerunner.export.passes.tie_embedding import TieEmbedding
 
 __all__ = ["QUANTIZATIONS", "WEIGHT_TYPES", "Graph", "Pass", "Result", "passes"]
@@ -26,11 +27,12 @@ def passes(
     pooling: str = "max",
     activation: str = "log1p_relu",
     quantization: str = QUANTIZATIONS[0],
+    vocabulary_size: int = 0,
 ) -> tuple[Pass, ...]:
     """Passes from the converted graph to the bundle's graph, in order.
 
     positions: the most tokens that the model accepts. pooling, activation: names as in a manifest. quantization: one
-    of QUANTIZATIONS.
+    of QUANTIZATIONS. vocabulary_size: with positions, it decides if the decoder runs over slices of a text.
 
     Examples:
         >>> [each.name for each in passes("cpu", positions=512)]
@@ -46,5 +48,6 @@ def passes(
         Quantize(quantization),
         FuseOperators(),
         TieEmbedding(),
+        *([SliceDecoder()] if needs_slices(positions, vocabulary_size, pooling) else []),
         ExternalData(),
     )

@@ -38,6 +38,14 @@ class GraphEncoder:
         self._pooling = pooling
         self._activation = ACTIVATIONS[activation]
         size = self._session.vocabulary_size
+        if session.keeps_largest and pooling != "max":
+            raise ModelFilesError(
+                f"{session.path} keeps the largest logits alone, which cannot become the pooling {pooling!r}. Fetch or "
+                "export the model again.",
+                path=session.path,
+                expected="max",
+                found=pooling,
+            )
         # A graph may have more: some checkpoints round their vocabulary up.
         if size is not None and size < len(vocabulary):
             raise ModelFilesError(
@@ -63,7 +71,8 @@ class GraphEncoder:
 
     def _check_shape(self, output: NDArray[np.floating], text: TokenizedText) -> None:
         """Raises ValueError if the axes of the output are not those of logits: batch, tokens, vocabulary."""
-        expected = (1,) if self._session.pools_inside else text.ids.shape
+        logits = (1, 1) if self._session.keeps_largest else text.ids.shape
+        expected = (1,) if self._session.pools_inside else logits
         if output.shape[:-1] != expected or output.shape[-1] < len(self._vocabulary):
             raise ValueError(
                 f"its output for {text.ids.shape[1]} tokens has the shape {output.shape}, not "

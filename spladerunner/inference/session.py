@@ -40,6 +40,9 @@ SLOWER_FUSIONS = ("SkipLayerNormFusion",)
 """Optimizers that make a graph slower: on CPUs, onnxruntime's one operator for a sum and its layer normalization takes
 several times as long as its operators for the two (benchmarks/lab/README.md)."""
 
+LARGEST_LOGITS = "largest_logits"
+"""Name of the output of a graph that keeps the largest logits over the positions alone, (1, 1, V)."""
+
 _INPUTS = {
     "input_ids": "ids",
     "attention_mask": "mask",
@@ -158,6 +161,7 @@ class Session:
                 found=output.shape,
             )
         self.pools_inside: bool = len(output.shape) == 2
+        self.keeps_largest: bool = output.name == LARGEST_LOGITS
         masked = {"attention_mask", "input_mask"} & {*self._inputs}
         self.device = (device or device_of(providers)) if self.pools_inside and masked else None
         self._on_device = threading.Lock()
@@ -180,7 +184,10 @@ class Session:
         )  # destroying a session takes the arena's lock
 
     def run(self, text: TokenizedText) -> NDArray[np.floating]:
-        """Logits (1, L, V), or weights (1, V) if pools_inside. Raises ModelFilesError if the graph fails."""
+        """Logits (1, L, V), (1, 1, V) if keeps_largest, or weights (1, V) if pools_inside.
+
+        Raises ModelFilesError if the graph fails.
+        """
         feeds = {name: getattr(text, _INPUTS[name]) for name in self._inputs}
         options = arena.run_options(text.ids.size * (self.vocabulary_size or 1)) if self._on_cpu else None
         try:
