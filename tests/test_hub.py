@@ -97,6 +97,7 @@ def test_a_bundle_loads_by_its_repository_and_only_its_files_are_downloaded(
 ) -> None:
     assert expanded(hub, tmp_path, BUNDLE) == Expander(bundle).expand("the cat sat")[0]
     assert set(hub.downloads()) == {"manifest.json", "tokenizer.json", "doc.onnx", "query.onnx"}
+    assert hub.downloads()[-1] == "manifest.json"  # which makes a folder a model
 
 
 @pytest.mark.usefixtures("with_bundle")
@@ -237,7 +238,7 @@ def test_an_interrupted_download_is_not_taken_for_a_model(
     hub: Hub, tmp_path: Path, bundle: Path, kind: str, by_commit: bool
 ) -> None:
     """Killed between two files: the next start asks the Hub for the rest."""
-    folder, slow = (bundle, "doc.onnx") if kind == "bundle" else (onnx_folder(tmp_path / "onnx"), "tokenizer.json")
+    folder, slow = (bundle, "doc.onnx") if kind == "bundle" else (onnx_folder(tmp_path / "onnx"), "config.json")
     repository = hub.add_folder(BUNDLE, folder)
     revision = ["--revision", repository.commit] if by_commit else []
     hub.delays[slow] = 60
@@ -252,11 +253,13 @@ def test_an_interrupted_download_is_not_taken_for_a_model(
         time.sleep(0.01)
     process.kill()
     process.wait()
+    hub.requests.clear()
     model = f"{BUNDLE}@{repository.commit}" if by_commit else BUNDLE
     options: dict[str, Any] = {} if kind == "bundle" else SYMMETRIC
     on_the_command_line = () if kind == "bundle" else AS_SYMMETRIC
     local = Expander(folder, **options)
     assert expanded(hub, tmp_path, model, *on_the_command_line) == local.expand("the cat sat")[0]
+    assert slow in hub.downloads()
 
 
 @pytest.mark.usefixtures("with_bundle")
