@@ -142,7 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
         if name in self.hub.repositories:
             self._fail(409, None)
             return
-        access = "private" if asked.get("private") else "public"
+        private = asked.get("private") or asked.get("visibility") == "private"  # before huggingface_hub 1, and since
+        access = "private" if private else "public"
         self.hub.repositories[name] = Repository({".gitattributes": b"*.onnx filter=lfs"}, access=access)
         self._send_json({"url": f"{self.hub.endpoint}/{name}", "name": name, "id": "0"}, body=True)
 
