@@ -229,6 +229,24 @@ def test_a_pair_of_graphs(checkpoint: Path, by_optimum: Path, tmp_path: Path) ->
     assert expander.encode(TEXTS) == expander.encode(TEXTS, role="query")
 
 
+def test_prompts_of_the_layout_come_into_the_roles_of_one_graph(by_optimum: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(by_optimum, tmp_path / "model"))
+    kinds = {"": "MLMTransformer", "1_SpladePooling": "SpladePooling"}
+    modules = [{"type": f"sentence_transformers.models.{kind}", "path": path} for path, kind in kinds.items()]
+    (source / "modules.json").write_text(json.dumps(modules))
+    (source / "1_SpladePooling").mkdir()
+    (source / "1_SpladePooling" / "config.json").write_text("{}")
+    (source / "config_sentence_transformers.json").write_text(
+        json.dumps({"prompts": {"query": "the cat ", "document": ""}})
+    )
+    folder = export_bundle(ExportOptions(source, tmp_path / "bundle", onnx=True))
+    roles = ExportManifest.read(folder / MANIFEST).roles
+    assert (roles["doc"].prompt, roles["query"].prompt) == (None, "the cat ")
+    assert not (folder / "query.onnx").exists()
+    expander = Expander(folder)
+    assert expander.encode(["river"], role="query") == expander.encode(["the cat river"])
+
+
 def test_an_activation_that_the_graph_does_not_have_inside_falls_short(
     checkpoint: Path, by_optimum: Path, tmp_path: Path
 ) -> None:
