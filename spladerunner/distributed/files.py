@@ -15,6 +15,7 @@ from spladerunner.bulk.lines import job_lines
 from spladerunner.bulk.parts import PartWriter, begin, compare
 from spladerunner.bulk.shard import Shard
 from spladerunner.bulk.vectors import Vectors
+from spladerunner.bulk.writer import COUNTS
 from spladerunner.distributed.worker import WorkerModel
 from spladerunner.errors import InputError, OutputError, SpladeRunnerError
 from spladerunner.expander import Expander
@@ -111,8 +112,9 @@ def encode_files(
         complete = _complete(folder, job, starts, engine(encoder, starts))
     finally:
         folder.unlock()
-    lines, bad = sum(part.lines for part in complete.parts), sum(part.bad for part in complete.parts)
-    return Progress(lines, lines, complete.rows, bad, repeated=finished == complete)
+    lines = sum(part.lines for part in complete.parts)
+    counts = {key: sum(getattr(part, key) for part in complete.parts) for key in ("bad", *COUNTS)}
+    return Progress(lines, lines, complete.rows, **counts, repeated=finished == complete)
 
 
 def _complete(folder: Folder, job: Job, starts: Sequence[Start], results: Iterable[bytes]) -> Parts:

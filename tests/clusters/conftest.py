@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from spladerunner import Expander, SparseVector
 from spladerunner.bulk import encode
@@ -64,5 +65,15 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     return Job(corpus, bundle, folder / "expected")
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
+def assert_same_folder(found: Path, expected: Path) -> None:
+    """Two folders have the same files, byte for byte; a difference is told from the inside of a part outwards."""
+    names = [sorted(file.name for file in folder.iterdir()) for folder in (found, expected)]
+    assert names[0] == names[1]
+    for name in names[1]:
+        paths = found / name, expected / name
+        if name.endswith(".parquet"):
+            tables = [parquet.read_table(path) for path in paths]
+            assert tables[0].schema.metadata == tables[1].schema.metadata, name
+            for row, other in zip(tables[0].to_pylist(), tables[1].to_pylist(), strict=True):
+                assert row == other, name
+        assert paths[0].read_bytes() == paths[1].read_bytes(), name

@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 from spladerunner import Expander, InputError
 from spladerunner.distributed.ray import encode
 from spladerunner.distributed.worker import WorkerModel
-from tests.clusters.conftest import Job, contents
+from tests.clusters.conftest import Job, assert_same_folder
 from tests.clusters.processes import SECONDS, kill_one, running, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray on itself
@@ -121,12 +121,12 @@ def test_the_command_writes_the_folder_of_one_process_though_a_node_and_a_worker
         assert len(list(output.glob("part-*"))) < job.parts
         error = process.communicate(timeout=SECONDS)[1]
         assert process.returncode == 0, error
-    assert contents(output) == contents(job.expected)
+    assert_same_folder(output, job.expected)
 
     (output / "_manifest.json").unlink()  # as if the driver had been killed at the end
     (output / "part-000003.parquet").unlink()
     times = {file.name: file.stat().st_mtime_ns for file in output.glob("part-*")}
     done = subprocess.run(job.command("ray", output), env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert contents(output) == contents(job.expected)
+    assert_same_folder(output, job.expected)
     assert all((output / name).stat().st_mtime_ns == time for name, time in times.items())

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from spladerunner import Expander, InputError
 from spladerunner.distributed.spark import encode
 from spladerunner.distributed.worker import WorkerModel
-from tests.clusters.conftest import Job, contents
+from tests.clusters.conftest import Job, assert_same_folder
 from tests.clusters.processes import SECONDS, kill_one, running, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PySpark on itself
@@ -124,7 +124,7 @@ def test_the_command_writes_the_folder_of_one_process_though_an_executor_and_a_w
         assert len(list(output.glob("part-*"))) < job.parts
         error = process.communicate(timeout=SECONDS)[1]
         assert process.returncode == 0, error
-    assert contents(output) == contents(job.expected)
+    assert_same_folder(output, job.expected)
 
 
 CONNECT = """
