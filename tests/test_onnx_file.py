@@ -144,7 +144,7 @@ def hidden_places() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("place", sorted(hidden_places()))
 def test_an_external_tensor_in_another_place_is_refused(place: str) -> None:
-    with pytest.raises(ValueError, match="is no initializer of the main graph"):
+    with pytest.raises(ValueError, match="is not an initializer of the main graph"):
         external_tensors(hidden_places()[place])
 
 
@@ -153,7 +153,7 @@ def test_graphs_within_graphs_do_not_exhaust_the_stack() -> None:
     message = _field(5, tensor)
     for _ in range(2000):
         message = _field(1, _field(5, _field(6, message)))
-    with pytest.raises(ValueError, match="is no initializer of the main graph"):
+    with pytest.raises(ValueError, match="is not an initializer of the main graph"):
         external_tensors(_field(7, message))
 
 

@@ -42,7 +42,7 @@ class Graph(NamedTuple):
 
     @property
     def pools_inside(self) -> bool:
-        """True if the graph's output is (B, V). Raises ModelFilesError if it is no graph."""
+        """True if the graph's output is (B, V). Raises ModelFilesError if it is not a graph."""
         try:
             return output_rank(self.content) == 2
         except ValueError as error:
@@ -67,7 +67,7 @@ def read_graph(folder: Path, name: str, read: Callable[[str], Content]) -> Graph
     """Reads a graph and the files that it names.
 
     read: gives the content of a file by its name in the folder, and raises ModelFilesError if it cannot.
-    Raises ModelFilesError if the file is no graph, or names a file that is not in the graph's folder.
+    Raises ModelFilesError if the file is not a graph, or names a file that is not in the graph's folder.
     """
     path = folder / name
     content = read(name)
@@ -86,7 +86,7 @@ def read_graph(folder: Path, name: str, read: Callable[[str], Content]) -> Graph
 
 
 def external_files(path: Path) -> list[str]:
-    """The files that a graph names, relative to its folder. Raises ModelFilesError if it is no graph."""
+    """The files that a graph names, relative to its folder. Raises ModelFilesError if it is not a graph."""
     try:
         return sorted({tensor.location for tensor in external_tensors(read_or_map(path))})
     except (OSError, ValueError) as error:

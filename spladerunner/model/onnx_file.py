@@ -76,7 +76,9 @@ def external_tensors(graph: bytes | mmap) -> list[ExternalTensor]:
         if kind == "tensor":
             if tensor := _external_tensor(message):
                 if not is_main:
-                    raise ValueError(f"the tensor {tensor.name!r} in another file is no initializer of the main graph")
+                    raise ValueError(
+                        f"the tensor {tensor.name!r} in another file is not an initializer of the main graph"
+                    )
                 found.append(tensor)
             continue
         within = _WITHIN[kind]
@@ -159,9 +161,9 @@ def _fields(message: bytes | memoryview) -> Iterator[tuple[int, int | memoryview
             elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
                 size = 8 if kind == _EIGHT_BYTES else 4
             else:
-                raise ValueError(f"it is no ONNX graph: byte {at - 1} starts a field of kind {kind}")
+                raise ValueError(f"it is not an ONNX graph: byte {at - 1} starts a field of kind {kind}")
             if size > end - at:
-                raise ValueError(f"it is no ONNX graph: a field of {size} bytes has only {end - at}")
+                raise ValueError(f"it is not an ONNX graph: a field of {size} bytes has only {end - at}")
             value = view[at : at + size]
             at += size
         yield key >> 3, value
@@ -178,7 +180,7 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise ValueError("it is no ONNX graph: an integer has no end")
+    raise ValueError("it is not an ONNX graph: an integer has no end")
 
 
 def _packed(message: memoryview) -> list[int]:
@@ -191,7 +193,7 @@ def _packed(message: memoryview) -> list[int]:
 
 def _message(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
-        raise ValueError("it is no ONNX graph: an integer is where a message should be")
+        raise ValueError("it is not an ONNX graph: an integer is where a message should be")
     return value
 
 

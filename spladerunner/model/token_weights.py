@@ -27,7 +27,7 @@ def read_token_weights(path: Path, content: bytes, positions: Mapping[str, int],
 
     path: its suffix says of what kind it is: .npy, .json for {token: weight}, or .safetensors with one matrix.
     positions: of the tokens, by the tokenizer's own spelling. size: of the vocabulary.
-    Raises ModelFilesError if the content is no such file, or does not fit the vocabulary.
+    Raises ModelFilesError if the content is not such a file, or does not fit the vocabulary.
     """
     try:
         if path.suffix == ".json":

@@ -64,7 +64,7 @@ def as_length(value: float, path: Path, field: str) -> int:
     """A length that a file sets. Raises ModelFilesError if it is not a whole number of at least 1."""
     if value < 1 or value != int(value):
         raise ModelFilesError(
-            f"{path} has {field} = {value!r}, which is no number of tokens. {REPAIR}",
+            f"{path} has {field} = {value!r}, which is not a number of tokens. {REPAIR}",
             path=path,
             expected="an integer of at least 1",
             found=value,
