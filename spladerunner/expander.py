@@ -306,7 +306,8 @@ class Expander:
 
         overlap: tokens that neighboring windows share; None gives the first window of each text only. A text that fits
         max_length, even an empty one, has one window. The whole text is tokenized, so that passages know its tokens.
-        A window has the vector that its tokens have alone. Raises ValueError as stream does.
+        A window has the vector that its tokens have alone. A prompt of the role is before the text, so in its first
+        window, and its tokens count. Raises ValueError as stream does.
 
         >>> [passage.vector == Expander().encode("the cat")[0] for passage in Expander().passages("the cat")]
         [True]
@@ -321,7 +322,7 @@ class Expander:
 
         def tokenize(text: str) -> Iterator[Window]:
             with self._tokenizing.admit(len(text)):
-                return self._tokenizer.windows(text, self._max_length[role], overlap)
+                return self._tokenizer.windows(self._prompted(text, role), self._max_length[role], overlap)
 
         def windows() -> Iterator[TokenizedText]:
             for position, found in enumerate(self._tokenize_each(texts, tokenize)):
@@ -336,7 +337,9 @@ class Expander:
         return passages()
 
     def count_tokens(self, texts: str | Iterable[str], *, role: RoleName = "doc") -> list[TokenCount]:
-        """Counts the tokens of each text, and those of them that the model reads; special tokens do not count.
+        """Counts the tokens of each text, and those of them that the model reads.
+
+        Tokens of the role's prompt count, special tokens do not.
 
         >>> count, = Expander(max_length=4).count_tokens("the cat sat on the mat")
         >>> count, count.cut
@@ -347,7 +350,7 @@ class Expander:
         counts = []
         for text in _checked(_iterable(texts)):
             with self._tokenizing.admit(len(text)):
-                total = self._tokenizer.count(text)
+                total = self._tokenizer.count(self._prompted(text, role))
             counts.append(TokenCount(total, min(total, most)))
         return counts
 
@@ -426,7 +429,7 @@ class Expander:
 
     def _spans(self, document: str) -> tuple[tuple[Span, ...], int]:
         """As Tokenizer.spans, of a document after its prompt."""
-        prompted = _prompted(self._bundle.roles["doc"].prompt, document)
+        prompted = self._prompted(document, "doc")
         spans, read = self._tokenizer.spans(prompted, self._max_length["doc"])
         before = len(prompted) - len(document)
         if not before:
@@ -495,7 +498,12 @@ class Expander:
             return self._tokenize_admitted(text, role)
 
     def _tokenize_admitted(self, text: str, role: RoleName) -> TokenizedText:
-        return self._tokenizer.encode(_prompted(self._bundle.roles[role].prompt, text), self._max_length[role])
+        return self._tokenizer.encode(self._prompted(text, role), self._max_length[role])
+
+    def _prompted(self, text: str, role: RoleName) -> str:
+        """The text after the role's prompt. Without a text there is nothing to weigh, whatever the prompt."""
+        prompt = self._bundle.roles[role].prompt
+        return prompt + text if prompt and text and not text.isspace() else text
 
     def _run(self, text: TokenizedText, role: RoleName) -> SparseVector:
         return self._encoder(role)(text)
@@ -584,11 +592,6 @@ def _interpretation(pooling: str | None, activation: str | None, query: str | No
         if given is not None and given not in values:
             raise ValueError(f"{option}={given!r} is not known: it must be one of {', '.join(values)}")
     return Interpretation(pooling, activation, query)
-
-
-def _prompted(prompt: str | None, text: str) -> str:
-    """The text after its prompt. Without a text there is nothing to weigh, whatever the prompt."""
-    return prompt + text if prompt and text and not text.isspace() else text
 
 
 def _check_role(role: str) -> None:

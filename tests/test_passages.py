@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from tokenizers import pre_tokenizers, processors
 
 from spladerunner import Expander, Passage, SparseVector, TokenCount
 from spladerunner.inference.tokenizer import Tokenizer
+from spladerunner.model.manifest import ROLES
 from spladerunner.passages import joined, windows
-from tests.small_model import TOKENS, WORDS, tokenizer
+from tests.small_model import TOKENS, WORDS, graph_role, tokenizer, write_bundle
 
 CLS, SEP = TOKENS.index("[CLS]"), TOKENS.index("[SEP]")
 MORE_WORDS = [word for word in WORDS if word.isascii() and word.isalpha()]
@@ -183,3 +185,14 @@ def test_windows_are_made_as_they_run(bundle: Path, monkeypatch: pytest.MonkeyPa
         ahead = max(ahead, made - number)
         assert isinstance(passage, Passage)
     assert made == 286 and ahead <= 5
+
+
+def test_a_prompt_is_read_and_counted_with_the_text(tmp_path: Path) -> None:
+    roles = {name: replace(graph_role(f"{name}.onnx", 8), prompt="dog ") for name in ROLES}
+    prompted = Expander(write_bundle(tmp_path / "prompted", roles=roles))
+    plain = Expander(write_bundle(tmp_path / "plain"), 8)
+    texts = ["the cat sat on the mat and the river bank", "the cat", " \n"]
+    whole = ["dog the cat sat on the mat and the river bank", "dog the cat", " \n"]
+    assert [each.vector for each in prompted.passages(texts, overlap=None)] == plain.encode(whole)
+    assert prompted.encode(texts, overlap=2) == plain.encode(whole, overlap=2)
+    assert prompted.count_tokens(texts) == plain.count_tokens(whole) != plain.count_tokens(texts)
