@@ -212,8 +212,6 @@ def test_an_output_that_exists_or_is_being_written_is_left_alone(tmp_path: Path,
     with pytest.raises(OutputError, match="exists already"):
         encode(expander, [Input(str(corpus))], out, format="indices")
     assert out.read_bytes() == before and not list(tmp_path.glob("*partial*"))
-    with pytest.raises(OutputError, match="compressed"):
-        encode(expander, [Input(str(corpus))], tmp_path / "out.gz")
 
 
 @pytest.mark.slow

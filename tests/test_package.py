@@ -156,5 +156,5 @@ def test_the_embedded_bundle_is_small_and_made_by_the_export() -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 12_000_000
     manifest = ExportManifest.read(folder / MANIFEST)
     assert manifest.made_by is not None
-    command = "spladerunner export --doc tiny-en/doc --query tiny-en/query -o models/tiny-en"
+    command = "spladerunner export --doc ./tiny-en/doc --query ./tiny-en/query -o ./models/tiny-en"
     assert manifest.made_by.command.startswith(command)

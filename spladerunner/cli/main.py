@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(" ".join(str(error).split()))
         _discard_output()
         return 1
+    finally:
+        _discard_unwritten_errors()
     return 0
 
 
@@ -61,6 +63,14 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Reports a usage error, which may quote what was given."""
         super().error(escaped(message))
+
+
+def _discard_unwritten_errors() -> None:
+    """Redirects standard error to the null device if it is full, as Python flushes it once more at exit."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _discard_output() -> None:
