@@ -36,6 +36,10 @@ class Repository:
     def __post_init__(self) -> None:
         self.move()
 
+    def commit_of(self, revision: str | None) -> str:
+        """A commit is itself; any other revision is main's commit."""
+        return revision if revision and revision in self.commits else self.commit
+
     def move(self) -> None:
         """main is now at the commit of these files."""
         digest = hashlib.sha1()
@@ -176,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((f"{self.command} {path}", self.headers.get("Range")))
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+?)(?:/revision/(.+))?", path):
             if repository := self._repository(match[1], match[2]):
-                self._send_json(self._information(match[1], repository), body=body)
+                self._send_json(self._information(match[1], repository, match[2]), body=body)
                 if repository.keeps_moving:
                     repository.files["README.md"] = repository.commit.encode()
                     repository.move()
@@ -206,12 +210,12 @@ class _Handler(BaseHTTPRequestHandler):
             return repository
         return None
 
-    def _information(self, name: str, repository: Repository) -> dict[str, object]:
+    def _information(self, name: str, repository: Repository, revision: str | None) -> dict[str, object]:
         return {
             "_id": "0",
             "id": name,
             "modelId": name,
-            "sha": repository.commit,
+            "sha": repository.commit_of(revision),
             "private": repository.access == "private",
             "gated": "auto" if repository.access == "gated" else False,
             "disabled": False,
@@ -228,12 +232,12 @@ class _Handler(BaseHTTPRequestHandler):
         if repository.access == "gated" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._fail(401, "GatedRepo", body=body)
         elif file not in repository.files:
-            self._fail(404, "EntryNotFound", body=body, commit=repository.commit)
+            self._fail(404, "EntryNotFound", body=body, commit=repository.commit_of(revision))
         else:
-            content = repository.files[file]
+            content, commit = repository.files[file], repository.commit_of(revision)
             self.send_response(302)
-            self.send_header("Location", f"{self.hub.content}/cdn/{name}/{repository.commit}/{file}")
-            self.send_header("X-Repo-Commit", repository.commit)
+            self.send_header("Location", f"{self.hub.content}/cdn/{name}/{commit}/{file}")
+            self.send_header("X-Repo-Commit", commit)
             self.send_header("X-Linked-Etag", f'"{_etag(content)}"')
             self.send_header("X-Linked-Size", str(len(content)))
             self.send_header("ETag", f'"{_etag(content)}"')

@@ -388,7 +388,8 @@ def test_a_known_model_without_a_graph_says_exactly_what_makes_it() -> None:
     for name, expected in {
         "naver/efficient-splade-V-large": "spladerunner export --doc naver/efficient-splade-V-large-doc "
         "--query naver/efficient-splade-V-large-query -o FOLDER",
-        "naver/splade-v3-doc": "spladerunner export --doc naver/splade-v3-doc --inference-free -o FOLDER",
+        "naver/splade-v3-doc": "spladerunner export --doc naver/splade-v3-doc --inference-free --allow-pickle "
+        "-o FOLDER",
         "rasyosef/splade-tiny": "spladerunner export --doc rasyosef/splade-tiny -o FOLDER",
     }.items():
         with pytest.raises(UnknownModelError, match=expected):
