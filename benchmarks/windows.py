@@ -29,7 +29,7 @@ OVERLAPS = (0, 0.25)
 
 
 class Row(NamedTuple):
-    """What one way of reading documents gives, and what it costs.
+    """Quality and cost of one way to read documents.
 
     runs: windows that the model runs for a document. read: tokens that it reads, of those of the documents; more than
     1 where windows overlap. weights: stored for a document.

@@ -32,7 +32,7 @@ else:
     from optimum.exporters.onnx import main_export
 
     CONVERTER, PACKAGES = "optimum", ("optimum-onnx",)
-"""What converts, for the manifest, and the packages beside transformers that it uses."""
+"""Names of the converters, for the manifest, and the packages beside transformers that it uses."""
 
 
 def convert(checkpoint: Path, model: PreTrainedModel, folder: Path, vocabulary_size: int) -> Graph:

@@ -21,7 +21,7 @@ _AS_IT_IS = (
     *("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id", "tie_word_embeddings"),
 )
 _ONLY = {"position_embedding_type": "rope", "layer_norm_type": "layer_norm", "logn_attention_scale": False}
-"""What GteForMaskedLM computes; each is the default of the remote class."""
+"""Settings that GteForMaskedLM computes; each is the default of the remote class."""
 
 
 def read_gte_config(folder: Path) -> PretrainedConfig | None:

@@ -1,4 +1,4 @@
-"""What an export needs of a masked language model, whether it comes as a checkpoint or as a graph."""
+"""The interface of a masked language model for an export, from a checkpoint or from a graph."""
 
 from __future__ import annotations
 

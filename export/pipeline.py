@@ -273,7 +273,7 @@ class _Export:
 
 
 def _same_graph(query: Served, document: LanguageModel) -> bool:
-    """Whether one graph serves both roles; their prompts may differ."""
+    """True if one graph serves both roles; their prompts may differ."""
     if isinstance(query, TokenWeights) or query.folder != document.folder:
         return False
     return (query.pooling, query.activation) == (document.pooling, document.activation)

@@ -17,7 +17,7 @@ LOCK = ".lock"
 
 
 def is_url(path: str) -> bool:
-    """Whether a path is a URL: it begins with a scheme such as s3:// or file://.
+    """True if a path is a URL: it begins with a scheme such as s3:// or file://.
 
     >>> is_url("s3://bucket/corpus.jsonl"), is_url("corpus.jsonl")
     (True, False)

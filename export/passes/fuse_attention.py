@@ -159,7 +159,7 @@ def _unscaled(made: dict[str, onnx.NodeProto], constants: Constants, value: str)
 
 
 def _heads_apart(made: dict[str, onnx.NodeProto], constants: Constants, value: str) -> _Operand:
-    """Where the heads are split, or, with rotary positions, where these have been added since."""
+    """The node that splits the heads, or, with rotary positions, the later one that adds these."""
     value = _unscaled(made, constants, value)
     tokens_first = False
     if made[value].op_type == "Transpose":

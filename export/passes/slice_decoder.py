@@ -62,7 +62,7 @@ class SliceDecoder(Pass):
 
 
 def needs_slices(positions: int, vocabulary_size: int, pooling: str) -> bool:
-    """Whether the logits of a text of all positions pass MOST_BYTES; sums have no slices, as their order counts.
+    """True if the logits of a text of all positions pass MOST_BYTES; sums have no slices, as their order counts.
 
     Examples:
         >>> needs_slices(512, 30_522, "max"), needs_slices(8192, 30_522, "max"), needs_slices(512, 105_879, "max")

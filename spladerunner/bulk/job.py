@@ -159,7 +159,7 @@ def encode(
 
 
 def is_parquet(output: str) -> bool:
-    """Whether an output is a Parquet file or a folder of parts.
+    """True if an output is a Parquet file or a folder of parts.
 
     >>> is_parquet("vectors.parquet"), is_parquet("s3://bucket/vectors/"), is_parquet("vectors.jsonl")
     (True, True, False)

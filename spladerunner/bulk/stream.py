@@ -16,7 +16,7 @@ STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def is_stream(output: str) -> bool:
-    """Whether an output is standard output, a pipe or a device.
+    """True if an output is standard output, a pipe or a device.
 
     >>> is_stream("-"), is_stream("/dev/stdout"), is_stream("vectors.jsonl")
     (True, True, False)

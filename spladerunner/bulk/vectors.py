@@ -12,7 +12,7 @@ from spladerunner.passages import Passage, joined
 from spladerunner.vector import SparseVector
 
 Windows = Literal["max", "passages"]
-"""What becomes of the windows of a long text: their maximum, or a record each."""
+"""Treatments of the windows of a long text: one record with their maximum, or a record for each."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Vectors:
         return (passage._replace(vector=self._pruned(passage)) for passage in passages)
 
     def is_last(self, passage: Passage) -> bool:
-        """Whether a text has no passage after this one."""
+        """True if a text has no passage after this one."""
         return self.overlap is None or passage.end == passage.tokens
 
     def _pruned(self, passage: Passage) -> SparseVector:

@@ -58,7 +58,7 @@ def say(message: str, prefix: str = "spladerunner: ") -> None:
 
 
 def has_color() -> bool:
-    """Whether standard output shows colors: a terminal that is not dumb, unless NO_COLOR is set (no-color.org)."""
+    """True if standard output shows colors: a terminal that is not dumb, unless NO_COLOR is set (no-color.org)."""
     if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
         return False
     return os.environ.get("TERM", "dumb") != "dumb" or "WT_SESSION" in os.environ  # the latter is Windows Terminal

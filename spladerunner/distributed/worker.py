@@ -1,4 +1,4 @@
-"""What runs on a worker: an Expander, opened once in its process, and compared with the driver's."""
+"""Runs on a worker: an Expander, opened once in its process, and compared with the driver's."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Card(NamedTuple):
 
 
 class CudaState(NamedTuple):
-    """What a CUDA provider needs, as found here.
+    """Requirements of a CUDA provider, as found here.
 
     driver: version of NVIDIA's driver, None if there is none. supported, built_for: CUDA versions of the driver and of
     onnxruntime. cudnn: whether the library loads.

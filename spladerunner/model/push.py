@@ -13,7 +13,7 @@ from spladerunner.model.hub import REPOSITORY
 from spladerunner.model.manifest import MANIFEST, FileRecord, Manifest
 
 _GIT_ATTRIBUTES = ".gitattributes"
-"""What the Hub puts into a repository that it makes."""
+"""Files that the Hub puts into a repository that it makes."""
 
 
 def push(folder: str | PathLike[str], repository: str, *, public: bool = False, overwrite: bool = False) -> str:

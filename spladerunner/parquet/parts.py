@@ -176,7 +176,7 @@ def read_vectors(path: str, vocabulary: Vocabulary | None = None) -> Iterator[tu
 
 
 def is_part(name: str) -> bool:
-    """Whether a file of a folder is a part.
+    """True if a file of a folder is a part.
 
     >>> is_part(part_name(7)), is_part(MANIFEST)
     (True, False)
