@@ -30,7 +30,6 @@ from spladerunner.inference.providers import Provider
 from spladerunner.inference.tokenizer import Span
 from spladerunner.model.hub import fetch
 from spladerunner.model.manifest import RoleName
-from spladerunner.passages import Passage, TokenCount
 from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
 
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from spladerunner.explanation import Explanation, SharedToken
     from spladerunner.model.push import push
     from spladerunner.model.registry import ModelSpec, list_models
+    from spladerunner.passages import Passage, TokenCount
 
 __version__ = "0.2.0"
 
@@ -75,7 +75,9 @@ __all__ = [
 _LAZY = {
     "Explanation": "spladerunner.explanation",
     "ModelSpec": "spladerunner.model.registry",
+    "Passage": "spladerunner.passages",
     "SharedToken": "spladerunner.explanation",
+    "TokenCount": "spladerunner.passages",
     "list_models": "spladerunner.model.registry",
     "push": "spladerunner.model.push",
 }

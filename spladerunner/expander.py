@@ -28,7 +28,6 @@ from spladerunner.model.hub import find_folder
 from spladerunner.model.integrity import BackgroundCheck, digest_of_text
 from spladerunner.model.manifest import QUERIES, ROLES, GraphRole, RoleName, TokenWeightsRole, VocabularyRecord
 from spladerunner.models import EMBEDDED
-from spladerunner.passages import Passage, TokenCount, joined
 from spladerunner.vector import SparseVector, similarity
 from spladerunner.vocabulary import Vocabulary
 
@@ -41,6 +40,7 @@ if TYPE_CHECKING:  # numpy.typing is slow to import
     from spladerunner.inference.batches import Batch
     from spladerunner.inference.event_loop import WorkerThreads
     from spladerunner.model.bare_folder import Interpretation
+    from spladerunner.passages import Passage, TokenCount
 
 Tokenized = TypeVar("Tokenized")
 
@@ -291,6 +291,8 @@ class Expander:
         True
         """
         if overlap is not None:
+            from spladerunner.passages import joined  # expansion starts without it
+
             passages = self.passages(texts, role=role, overlap=overlap)
             return (passage.vector for passage in joined(passages, len(self.vocabulary)))
         _check_role(role)
@@ -312,6 +314,8 @@ class Expander:
         >>> [passage.vector == Expander().encode("the cat")[0] for passage in Expander().passages("the cat")]
         [True]
         """
+        from spladerunner.passages import Passage
+
         _check_role(role)
         if overlap is not None:
             size = self._max_length[role] - self._tokenizer.special_tokens_added
@@ -345,6 +349,8 @@ class Expander:
         >>> count, count.cut
         (TokenCount(total=6, read=2), True)
         """
+        from spladerunner.passages import TokenCount
+
         _check_role(role)
         most = self._max_length[role] - self._tokenizer.special_tokens_added
         counts = []

@@ -10,16 +10,17 @@ import pytest
 
 from spladerunner import ProviderError, __version__
 from spladerunner.cli.main import main
-from spladerunner.inference import providers, trial
+from spladerunner.inference import cuda, providers, trial
+from spladerunner.inference.cuda import Card, CudaState
 from spladerunner.inference.providers import CPU
 from spladerunner.inference.session import Session
 from spladerunner.inference.trial import try_providers
 
 
 def test_prints_versions_cards_and_a_trial(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    card = providers.Card("NVIDIA H200", 150 * 2**30, 75 * 2**30)
-    state = providers.CudaState("580.65", (card,), (13, 0), "13.0", True)
-    monkeypatch.setattr(providers, "cuda_state", lambda: state)
+    card = Card("NVIDIA H200", 150 * 2**30, 75 * 2**30)
+    state = CudaState("580.65", (card,), (13, 0), "13.0", True)
+    monkeypatch.setattr(cuda, "cuda_state", lambda: state)
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert re.search(rf"^spladerunner +{re.escape(__version__)}$", printed, re.MULTILINE)

@@ -28,7 +28,8 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run(_: argparse.Namespace) -> None:
     from importlib.metadata import version  # other commands start without it
 
-    from spladerunner.inference.providers import cuda_state, installed_packages, mixed_up
+    from spladerunner.inference.cuda import cuda_state
+    from spladerunner.inference.providers import installed_packages, mixed_up
     from spladerunner.inference.trial import try_providers
 
     runtimes = installed_packages()

@@ -6,9 +6,9 @@ import warnings
 
 from spladerunner.errors import ModelFilesError
 from spladerunner.inference.batches import MOST_TOKENS, Batch, TokenBudget
+from spladerunner.inference.cuda import free_memory
 from spladerunner.inference.encoder import EMPTY, GraphEncoder
 from spladerunner.inference.pooling import sparsify_rows
-from spladerunner.inference.providers import free_memory
 from spladerunner.inference.session import DeviceMemoryError, Session
 from spladerunner.inference.tokenizer import TokenizedText
 from spladerunner.vector import SparseVector

@@ -1,4 +1,4 @@
-"""Execution providers of onnxruntime: which are available, which gain from batches, and why one did not start.
+"""Execution providers of onnxruntime: which are available, and which gain from batches.
 
 This module decides whether texts run in batches: on a GPU they do, if the graph pools inside; everywhere else each text
 runs alone.
@@ -6,7 +6,6 @@ runs alone.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,28 +44,6 @@ class Device(NamedTuple):
     id: int
 
 
-class Card(NamedTuple):
-    """An NVIDIA card: memory in bytes."""
-
-    name: str
-    total_memory: int
-    free_memory: int
-
-
-class CudaState(NamedTuple):
-    """Requirements of a CUDA provider, as found here.
-
-    driver: version of NVIDIA's driver, None if there is none. supported, built_for: CUDA versions of the driver and of
-    onnxruntime. cudnn: whether the library loads.
-    """
-
-    driver: str | None
-    cards: tuple[Card, ...]
-    supported: tuple[int, int]
-    built_for: str
-    cudnn: bool
-
-
 def provider_name(provider: Provider) -> str:
     """The name without options."""
     return provider if isinstance(provider, str) else provider[0]
@@ -102,11 +79,7 @@ def _advice_for(missing: Sequence[str]) -> str:
 def installed_packages() -> list[str]:
     """Names of the installed packages that provide the module onnxruntime."""
     (package, *_) = onnxruntime.__path__
-    found = {
-        path.name.split("-")[0].replace("_", "-")
-        for path in Path(package).parent.iterdir()
-        if path.name.startswith("onnxruntime") and path.suffix == ".dist-info"
-    }
+    found = {path.name.split("-")[0].replace("_", "-") for path in Path(package).parent.glob("onnxruntime*.dist-info")}
     return sorted(found - {"onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools"})
 
 
@@ -157,73 +130,17 @@ def load_libraries(providers: Sequence[Provider]) -> None:
 
 def not_started(absent: Sequence[str], started: Sequence[str], path: object, cause: str = "") -> ProviderError:
     """The error for providers that this onnxruntime has and that did not start."""
-    reason = diagnose(cuda_state()) if any(_GPU_DEVICES.get(name) == "cuda" for name in absent) else ""
+    reason = ""
+    if any(_GPU_DEVICES.get(name) == "cuda" for name in absent):
+        from spladerunner.inference.cuda import cuda_state, diagnose  # CPUs start without
+
+        reason = diagnose(cuda_state())
     said = f" onnxruntime says: {cause}" if cause else ""
     return ProviderError(
         f"{list(absent)} did not start: onnxruntime opened {path} with {list(started)} only. {reason}{said}".rstrip(),
         providers=absent,
         available=started,
     )
-
-
-def diagnose(state: CudaState) -> str:
-    """Says what keeps CUDA from starting, and what to install.
-
-    >>> diagnose(CudaState("535.54", (Card("H200", 10, 10),), (12, 2), "13.0", True))
-    'The driver 535.54 supports CUDA 12.2, and this onnxruntime needs 13.0: update the driver.'
-    """
-    if state.driver is None:
-        return "No NVIDIA driver was found: install one, or in a container run it with --gpus all."
-    if not state.cards:
-        return (
-            f"The driver {state.driver} finds no card (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')})."
-        )
-    if state.built_for and state.supported[0] < int(state.built_for.partition(".")[0]):
-        return (
-            f"The driver {state.driver} supports CUDA {'.'.join(map(str, state.supported))}, and this onnxruntime "
-            f"needs {state.built_for}: update the driver."
-        )
-    if not state.cudnn:
-        return "cuDNN 9 cannot be loaded: pip install 'onnxruntime-gpu[cuda,cudnn]'."
-    return "Driver, card and cuDNN were found: see the messages of onnxruntime with log level 0."
-
-
-def free_memory(device: Device) -> int | None:
-    """Free bytes of a card, None if nvidia-ml-py does not tell."""
-    cards = cuda_state().cards if device.type == "cuda" else ()
-    return cards[device.id].free_memory if device.id < len(cards) else None
-
-
-def cuda_state() -> CudaState:
-    """Looks for driver, cards and cuDNN. Cards are found by nvidia-ml-py, which the extra gpu installs."""
-    import ctypes
-    from importlib import import_module
-
-    built_for = str(getattr(onnxruntime, "cuda_version", "") or "")
-    try:
-        ctypes.CDLL("libcudnn.so.9" if os.name == "posix" else "cudnn64_9.dll")
-        cudnn = True
-    except OSError:
-        cudnn = False
-    try:
-        nvml = import_module("pynvml")
-    except ImportError:
-        return CudaState(None, (), (0, 0), built_for, cudnn)
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError:
-        return CudaState(None, (), (0, 0), built_for, cudnn)
-    try:
-        version = nvml.nvmlSystemGetCudaDriverVersion()
-        cards = []
-        for at in range(nvml.nvmlDeviceGetCount()):
-            handle = nvml.nvmlDeviceGetHandleByIndex(at)
-            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-            cards.append(Card(str(nvml.nvmlDeviceGetName(handle)), int(memory.total), int(memory.free)))
-        supported = (version // 1000, version % 1000 // 10)
-        return CudaState(str(nvml.nvmlSystemGetDriverVersion()), tuple(cards), supported, built_for, cudnn)
-    finally:
-        nvml.nvmlShutdown()
 
 
 def check_installation() -> None:

@@ -72,9 +72,12 @@ def read_graph(folder: Path, name: str, read: Callable[[str], Content]) -> Graph
     path = folder / name
     content = read(name)
     files, initializers = {name: content}, {}
+    beside: dict[str, str] = {}  # to look for a file takes longer than to find its tensors
     try:
         for tensor in external_tensors(content):
-            file = _beside(folder, name, tensor)
+            if tensor.location not in beside:
+                beside[tensor.location] = _beside(folder, name, tensor)
+            file = beside[tensor.location]
             if file not in files:
                 files[file] = read(file)
             if tensor.name in initializers:
