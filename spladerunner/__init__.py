@@ -34,6 +34,7 @@ from spladerunner.vector import SparseVector
 from spladerunner.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from spladerunner.comparison import Comparison, compare
     from spladerunner.explanation import Explanation, SharedToken
     from spladerunner.model.push import push
     from spladerunner.model.registry import ModelSpec, list_models
@@ -44,6 +45,7 @@ __version__ = "0.2.0"
 __all__ = [
     "CheckpointError",
     "CollectionError",
+    "Comparison",
     "DownloadError",
     "Expander",
     "Explanation",
@@ -66,6 +68,7 @@ __all__ = [
     "UploadError",
     "VerificationError",
     "Vocabulary",
+    "compare",
     "fetch",
     "list_models",
     "push",
@@ -73,11 +76,13 @@ __all__ = [
 
 # Imported when first used: expansion starts without them.
 _LAZY = {
+    "Comparison": "spladerunner.comparison",
     "Explanation": "spladerunner.explanation",
     "ModelSpec": "spladerunner.model.registry",
     "Passage": "spladerunner.passages",
     "SharedToken": "spladerunner.explanation",
     "TokenCount": "spladerunner.passages",
+    "compare": "spladerunner.comparison",
     "list_models": "spladerunner.model.registry",
     "push": "spladerunner.model.push",
 }

@@ -17,7 +17,7 @@ LAYERS = [
     ("errors", "log", "vector", "passages", "vocabulary", "atomic_file", "filesystem", "templating", "models"),
     ("inference",),
     ("model",),
-    ("expander", "explanation", "explanation_page"),
+    ("expander", "explanation", "explanation_page", "comparison", "mistakes"),
     ("__init__",),
     ("formats", "readers", "parquet"),
     ("bulk", "evaluation", "export"),

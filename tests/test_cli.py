@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,43 @@ def test_models_prints_json() -> None:
     assert granite["command"] == "spladerunner export --doc ibm-granite/granite-embedding-30m-sparse -o FOLDER"
 
 
+def write_vectors(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_check_says_that_vectors_agree(expander: Expander, tmp_path: Path) -> None:
+    texts = ["atomic bomb", "the cat"]
+    rows = [{"text": text, "vector": weights} for text, weights in zip(texts, expander.expand(texts), strict=True)]
+    done = run("check", write_vectors(tmp_path / "vectors.jsonl", rows))
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.endswith("\nmissing tokens  none\nextra tokens    none\n\nThey agree.\n")
+
+
+def test_check_names_what_differs_in_80_columns(expander: Expander, tmp_path: Path) -> None:
+    texts = ["where do trout live in the river, and do they swim up to the lakes in spring?", "salmon"]
+    vectors = [vector.prune(top=5) for vector in expander.encode(texts, role="query")]
+    rows = [
+        {"text": text, "indices": vector.indices.tolist(), "values": (3 * vector.values).tolist()}
+        for text, vector in zip(texts, vectors, strict=True)
+    ]
+    path = write_vectors(tmp_path / "vectors.jsonl", rows)
+    done = run("check", "--query", path)
+    assert done.returncode == 3 and done.stderr == ""
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert done.stdout.startswith("model           tiny-en, for queries\ntexts           2\n")
+    assert "They differ.\n- Only the heaviest weights of each text are kept.\n- Each weight is 3 times" in done.stdout
+    found = json.loads(run("check", "--query", "--json", path).stdout)
+    assert not found["agrees"] and len(found["findings"]) == 2 and found["extra"] == {} and found["missing"]
+
+
+def test_check_reads_standard_input_and_names_a_line_without_a_text(tmp_path: Path) -> None:
+    done = run("check", "-", input='{"text": "", "vector": {}}\n{"_id": 1, "vector": {"a": 1}}\n')
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("spladerunner: standard input, line 2: no text")
+    assert run("check", "-", input='{"text": "", "vector": {}}\n').returncode == 0
+
+
 def test_expand_runs_another_model(bundle: Path) -> None:
     assert json.loads(run("expand", "--model", bundle, "the cat").stdout) == Expander(bundle).expand("the cat")[0]
 
@@ -251,7 +289,7 @@ def shown_without_control(printed: str) -> str:
     return printed
 
 
-def test_nothing_of_a_model_reaches_the_terminal_raw(hostile: Path) -> None:
+def test_nothing_of_a_model_reaches_the_terminal_raw(hostile: Path, tmp_path: Path) -> None:
     title = r"\u001b]0;title\u0007\u001b[2J\u009b1A"
     model = ("--model", hostile)
     assert title in shown_without_control(in_terminal("expand", *model, f"the cat {EVIL}\n"))
@@ -263,6 +301,8 @@ def test_nothing_of_a_model_reaches_the_terminal_raw(hostile: Path) -> None:
     assert json.loads(shown_without_control(in_terminal("explain", *model, "--json", "the cat", "cat")))["shared"]
     assert title in shown_without_control(in_terminal("explain", *model, "--html", "--", "the cat", "cat"))
     assert title in shown_without_control(in_terminal("fetch", hostile))
+    given = write_vectors(tmp_path / "vectors.jsonl", [{"text": f"cat{EVIL}", "vector": {f"[UNK]{EVIL}": 1.0}}])
+    assert title in shown_without_control(in_terminal("check", *model, str(given), status=3))
 
 
 def test_no_error_reaches_the_terminal_raw(hostile: Path, tmp_path: Path) -> None:

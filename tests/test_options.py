@@ -26,6 +26,7 @@ ARGUMENTS = {
     "explain": ["cat", "the cat"],
     "encode": ["corpus.tsv", "-o", "vectors.jsonl"],
     "eval": ["collection"],
+    "check": ["vectors.jsonl"],
 }
 """The commands that run a model, with their other arguments."""
 

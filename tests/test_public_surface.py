@@ -19,6 +19,7 @@ PUBLIC = {
     "spladerunner": [
         "CheckpointError",
         "CollectionError",
+        "Comparison",
         "DownloadError",
         "Expander",
         "Explanation",
@@ -41,6 +42,7 @@ PUBLIC = {
         "UploadError",
         "VerificationError",
         "Vocabulary",
+        "compare",
         "fetch",
         "list_models",
         "push",

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from spladerunner import CollectionError, Expander, InputError
+from spladerunner import CollectionError, Expander, InputError, SparseVector
 from spladerunner.bulk import Shard
 from spladerunner.cli import main as command_line
 from spladerunner.evaluation.collection import Collection
@@ -25,6 +25,7 @@ from spladerunner.readers import Fields, Input, Record, read_records
 from spladerunner.readers.duplicates import SeenIds
 from spladerunner.readers.files import _zstd_chunks
 from spladerunner.readers.records import parse_line
+from spladerunner.readers.vectors import read_vectors
 from tests.small_collection import write_beir, write_ms_marco
 
 # A line, and the record that both commands read from it, None for no record, or the start of both commands' error.
@@ -314,3 +315,70 @@ def test_an_id_is_new_once() -> None:
     seen = SeenIds()
     assert all(seen.add(str(number)) for number in range(20_000))
     assert not any(seen.add(str(number)) for number in range(20_000))
+
+
+BY_TOKEN = {"text": "a bank", "vector": {"bank": 1.5, "river": 2}}
+BY_INDEX = {"text": "a bank", "indices": [7, 3], "values": [1, 2.5]}
+
+
+def test_vectors_are_read_by_token_or_by_index(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.jsonl.gz"
+    rows = [BY_TOKEN, BY_INDEX, {"_id": "d1", "vector": {"indices": [2], "values": [0.5]}}, {"vector": {"indices": 1}}]
+    path.write_bytes(gzip.compress("\n\n".join(map(json.dumps, rows)).encode()))
+    found = list(read_vectors(path))
+    assert [line.vector for line in found] == [
+        {"bank": 1.5, "river": 2},
+        SparseVector([3, 7], [2.5, 1]),
+        SparseVector([2], [0.5]),
+        {"indices": 1},  # a token
+    ]
+    assert [line.text for line in found] == ["a bank", "a bank", None, None]
+    assert [line.number for line in found] == [1, 3, 5, 7]
+
+
+def test_vectors_that_encode_wrote_are_read(tmp_path: Path, expander: Expander) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("the cat\natomic bomb\n")
+    for format in ("json", "indices", "elasticsearch"):
+        output = tmp_path / f"{format}.jsonl"
+        assert command_line.main(["encode", str(corpus), "-o", str(output), "--format", format]) == 0
+        vectors = [line.vector for line in read_vectors(output)]
+        by_index = [each if isinstance(each, SparseVector) else expander.vocabulary.vector(each) for each in vectors]
+        assert by_index == expander.encode(["the cat", "atomic bomb"])
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"[1]", "not a JSON object"),
+        (b"{", "not valid JSON"),
+        (b"[" * 10**5, "not valid JSON"),
+        (b"\xff", "invalid UTF-8 at byte 0"),
+        (b'{"text": "a"}', "no vector: it has neither 'vector' nor 'indices' and 'values'"),
+        (b'{"vector": [1]}', "its 'vector' is not an object"),
+        (b'{"text": 1, "vector": {}}', "its 'text' is not a string"),
+        (b'{"vector": {"a": "1"}}', "the weight of 'a' is not a finite number"),
+        (b'{"vector": {"a": true}}', "the weight of 'a' is not a finite number"),
+        (b'{"vector": {"a": NaN}}', "the weight of 'a' is not a finite number"),
+        (b'{"vector": {"a": 1e39}}', "the weight of 'a' is not a finite number"),
+        (b'{"indices": [1], "values": [1, 2]}', "it has 1 indices and 2 values"),
+        (b'{"indices": [1, 1], "values": [1, 2]}', "indices must be strictly ascending"),
+        (b'{"indices": [-1], "values": [1]}', "indices must lie in 0 to 2147483647"),
+        (b'{"indices": [1.0], "values": [1]}', "an index is not an integer"),
+        (b'{"indices": [1], "values": [Infinity]}', "a value is not a finite number"),
+    ],
+)
+def test_a_bad_vector_is_an_error_with_its_line(tmp_path: Path, line: bytes, problem: str) -> None:
+    path = tmp_path / "vectors.jsonl"
+    path.write_bytes(json.dumps(BY_TOKEN).encode() + b"\n\n" + line + b"\n")
+    with pytest.raises(InputError) as caught:
+        list(read_vectors(path))
+    assert str(caught.value).startswith(f"{path}, line 3: {problem}")
+    assert (caught.value.path, caught.value.line) == (path, 3)
+
+
+def test_a_file_without_vectors_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.jsonl"
+    path.write_text("\n")
+    with pytest.raises(InputError, match="has no vectors"):
+        list(read_vectors(path))

@@ -1,8 +1,14 @@
-"""Exit statuses of a process that a signal ends, as shells report them: 128 + the signal's number."""
+"""Exit statuses beside 0 for success, 1 for an error and 2 for a wrong call.
+
+That of a process that a signal ends is 128 + the signal's number, as shells report it.
+"""
 
 from __future__ import annotations
 
 import sys
+
+DIFFERENT = 3
+"""Of `spladerunner check`, if the vectors differ: an error has another status."""
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from spladerunner import SpladeRunnerError, __version__
-from spladerunner.cli import completion, doctor, encode, expand, explain, export, fetch, models, push
+from spladerunner.cli import check, completion, doctor, encode, expand, explain, export, fetch, models, push
 from spladerunner.cli import eval as evaluate
 from spladerunner.cli.exit_status import INTERRUPTED, PIPE_CLOSED
 from spladerunner.cli.terminal import escaped, say
@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = build_parser().parse_args(arguments)
         finally:
             sys.stdout.flush()  # --help prints and raises SystemExit
-        run: Callable[[argparse.Namespace], None] = options.run
-        run(options)
+        run: Callable[[argparse.Namespace], int | None] = options.run
+        status = run(options)
         sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         _discard_unwritten_errors()
-    return 0
+    return status or 0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(prog="spladerunner", description="SPLADE sparse expansion without torch.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (expand, explain, models, fetch, encode, export, push, evaluate, doctor):
+    for command in (expand, explain, check, models, fetch, encode, export, push, evaluate, doctor):
         command.add_parser(commands)
     completion.add_parser(commands, parser)
     return parser

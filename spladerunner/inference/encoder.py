@@ -65,9 +65,31 @@ class GraphEncoder:
             self._check_shape(output, text)
             return self._weigh(output, text)
         except ValueError as error:
-            raise ModelFilesError(
-                f"{self._session.path}: {error}. Fetch or export the model again.", path=self._session.path
-            ) from error
+            raise self._defective(error) from error
+
+    @property
+    def pools_inside(self) -> bool:
+        """True if the graph gives weights, not logits."""
+        return self._session.pools_inside
+
+    def logits(self, text: TokenizedText) -> NDArray[np.floating] | None:
+        """The logits of a text, (L, V), or the largest of them, (1, V); None if the graph pools inside.
+
+        Raises ModelFilesError as a call does.
+        """
+        if self._session.pools_inside:
+            return None
+        output = self._session.run(text)
+        try:
+            self._check_shape(output, text)
+        except ValueError as error:
+            raise self._defective(error) from error
+        return output[0, :, : len(self._vocabulary)]
+
+    def _defective(self, error: ValueError) -> ModelFilesError:
+        return ModelFilesError(
+            f"{self._session.path}: {error}. Fetch or export the model again.", path=self._session.path
+        )
 
     def _check_shape(self, output: NDArray[np.floating], text: TokenizedText) -> None:
         """Raises ValueError if the axes of the output are not those of logits: batch, tokens, vocabulary."""
