@@ -83,6 +83,7 @@ bench: $(TEST)/installed
 	for command in throughput cold_start latency memory callers scaling size lab.levers lab.invariance lab.share; do \
 		$(TEST)/bin/python -m benchmarks.$$command $(SHARED) .bench || exit 1; done
 	$(TEST)/bin/python -m benchmarks.plot
+	$(TEST)/bin/python -m benchmarks.tables
 
 bench-gpu: $(TEST)/installed
 	$(TEST)/bin/python -m benchmarks.gpu $(SHARED) .bench

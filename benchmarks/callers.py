@@ -8,18 +8,22 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.environments import own_python
-from benchmarks.harness import ROUNDS, argument_parser, machine, markdown_table, save_result
+from benchmarks.harness import argument_parser, in_rounds, machine, markdown_table, save_result
 from benchmarks.workload import prepare, texts_file
 
 DOCUMENTS = 640
 LIST = "one list"
-CALLERS = (1, 2, 4, 8, 16, 32, 64)
+CALLERS = (1, 4, 16, 64)
+ROUNDS = 3
 KINDS = ("threads", "event loop")
+SETTINGS = {LIST: (LIST, 1), **{f"{callers}, {kind}": (kind, callers) for kind in KINDS for callers in CALLERS}}
+"""Kind and number of callers, by name."""
 
 CODE = """
 import asyncio, json, sys, threading, time
@@ -80,9 +84,9 @@ def medians(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def report(found: Mapping[str, Mapping[str, Any]]) -> str:
+def report(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Medians beside those of one list: documents a second, latencies in milliseconds, megabytes."""
-    one_list = found[LIST]
+    one_list = medians(found[LIST])
     rows = [
         [
             name,
@@ -92,7 +96,7 @@ def report(found: Mapping[str, Mapping[str, Any]]) -> str:
             f"{figures['peak_mb']:.0f}",
             f"{figures['peak_mb'] / one_list['peak_mb']:.2f}",
         ]
-        for name, figures in found.items()
+        for name, figures in ((name, medians(found[name])) for name in SETTINGS)
     ]
     head = ["callers", "documents a second", "of one list", "p50, ms", "p99, ms", "peak MB", "of one list"]
     return markdown_table(head, rows)
@@ -104,12 +108,9 @@ def main() -> None:
     shared, folder = arguments.shared, arguments.folder
     prepare(shared, folder, [])
     python = own_python(folder)
-    settings = {LIST: (LIST, 1), **{f"{callers}, {kind}": (kind, callers) for kind in KINDS for callers in CALLERS}}
-    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in settings}
-    for _ in range(ROUNDS):
-        for name, (kind, callers) in settings.items():
-            rounds[name].append(measure(python, "", texts_file(folder), kind, callers))
-    found = {name: medians(figures) for name, figures in rounds.items()}
+    texts = texts_file(folder)
+    calls = {name: partial(measure, python, "", texts, *setting) for name, setting in SETTINGS.items()}
+    found = in_rounds(calls, ROUNDS)
     save_result("callers", found)
     print(f"{machine()}\n\n{report(found)}")
 

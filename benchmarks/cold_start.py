@@ -23,7 +23,7 @@ from benchmarks.workload import bundle_of, fp32_of, models_of, prepare, write_se
 from spladerunner.inference.session import SLOWER_FUSIONS
 from spladerunner.models import embedded_folder
 
-ROUNDS = 15
+ROUNDS = 9
 TEXT = "The Manhattan Project and its atomic bomb helped bring an end to World War II."
 IMPORTS = "import numpy, tokenizers, onnxruntime"
 
@@ -134,12 +134,9 @@ def processes(folder: Path, own: Path) -> dict[str, Callable[[], float]]:
 
 def measure_stages(own: Path, bundle: Path) -> dict[str, dict[str, list[float]]]:
     """Seconds by stage and model."""
-    found: dict[str, dict[str, list[float]]] = {stage: {name: [] for name in MODELS} for stage in STAGES}
-    for name, model in zip(MODELS, (None, bundle), strict=True):
-        for _ in range(ROUNDS):
-            for stage, lap in stage_seconds(own, model).items():
-                found[stage][name].append(lap)
-    return found
+    models = zip(MODELS, (None, bundle), strict=True)
+    rounds = in_rounds({name: partial(stage_seconds, own, model) for name, model in models}, ROUNDS)
+    return {stage: {name: [laps[stage] for laps in rounds[name]] for name in MODELS} for stage in STAGES}
 
 
 def report(found: Mapping[str, Any]) -> str:

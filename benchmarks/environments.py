@@ -16,10 +16,13 @@ INSTALLS: dict[str, list[list[str]]] = {
     "fastembed": [["fastembed"]],
     "spladerunner-0.1": [["SPLADERunner==0.1.6"]],
     "clusters": [[f"{PROJECT}[ray,spark]", "pandas<3"]],
+    # optimum, for ONNX and OpenVINO, holds transformers below 5 and sentence-transformers below 6.
     "sentence-transformers": [
         ["torch==2.13.0"],
-        ["sentence-transformers[onnx,openvino]", "datasets<5", "huggingface_hub<1"],
+        ["sentence-transformers[onnx,openvino]<6", "datasets<5", "huggingface_hub<1"],
     ],
+    "sentence-transformers-6": [["torch==2.13.0"], ["sentence-transformers==6.2.*"]],
+    "embed-anything": [["embed-anything"]],
     # For machines with an NVIDIA card. onnxruntime-gpu takes the place of onnxruntime, so dependencies are named.
     "spladerunner-gpu": [
         ["onnxruntime-gpu[cuda,cudnn]", "tokenizers", "numpy", "huggingface_hub", "tqdm", "nvidia-ml-py"],
@@ -29,6 +32,9 @@ INSTALLS: dict[str, list[list[str]]] = {
     "sentence-transformers-gpu": [["torch"], ["sentence-transformers"]],
 }
 """Requirements of each environment, one list for each run of pip."""
+
+USED: list[Path] = []
+"""Pythons that this process asked for; the records that it saves tell the versions of their packages."""
 
 
 def python_of(folder: Path, name: str) -> Path:
@@ -40,6 +46,8 @@ def python_of(folder: Path, name: str) -> Path:
         for requirements in INSTALLS[name]:
             subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
         installed.touch()
+    if python not in USED:
+        USED.append(python)
     return python
 
 

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
 import os
-import platform
+import re
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from benchmarks import pace
+from benchmarks.environments import USED
+from benchmarks.origin import describe, origin
+from benchmarks.origin import machine as this_machine
 from spladerunner.atomic_file import write_atomically
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 LAB_RESULTS = HERE / "lab" / "results.json"
 ROUNDS = 5
+REPEATED = 2
+"""Rounds at most that are measured again because the machine was disturbed."""
+
+Sample = TypeVar("Sample")
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round: the slower of the paces before and after it, and whether it was kept."""
+
+    pace: float
+    kept: bool
+
+
+ROUNDS_OF_PROCESS: list[Round] = []
+"""Every round of this process, kept or not, for the record that it saves."""
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:
@@ -38,18 +58,30 @@ def _folder(text: str) -> Path:
     return Path(text).resolve()  # jobs run in processes with another working directory
 
 
+def environment_of_jobs() -> dict[str, str]:
+    """Environment of the processes of systems.py: offline, and with the packages of their own Python alone."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "ORT_DISABLE_TELEMETRY": "1"}
+    environment.pop("PYTHONPATH", None)
+    return environment
+
+
+def reason(errors: str, status: int) -> str:
+    """Last line of standard error of a process that failed, without folders of this machine."""
+    lines = errors.strip().splitlines() or [f"exit status {status}"]
+    return re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+", "", lines[-1])[:200]
+
+
 def run_job(python: Path, job: Mapping[str, Any], *, timeout: float = 900) -> dict[str, Any]:
     """Runs a job of systems.py in a fresh process, and returns its figures, or {"failed": reason}."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "ORT_DISABLE_TELEMETRY": "1"}
-    environment.pop("PYTHONPATH", None)  # packages come from the environment of the system alone
     command = [str(python), str(HERE / "systems.py"), json.dumps(job)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, env=environment_of_jobs(), check=False
+        )
     except subprocess.TimeoutExpired:
         return {"failed": f"not done after {timeout:.0f} s"}
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        return {"failed": lines[-1].replace(f"{HERE.parent}/", "")[:200]}
+        return {"failed": reason(done.stderr, done.returncode)}
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
@@ -61,13 +93,26 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def in_rounds(measurements: Mapping[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Takes each measurement once a round, in turn, so that a drift of the machine's speed affects all alike."""
-    found: dict[str, list[float]] = {name: [] for name in measurements}
-    for _ in range(rounds):
-        for name, measurement in measurements.items():
-            found[name].append(measurement())
-    return found
+def in_rounds(measurements: Mapping[str, Callable[[], Sample]], rounds: int = ROUNDS) -> dict[str, list[Sample]]:
+    """Samples of each measurement, taken once a round, in turn, so that a drift of the machine affects all alike.
+
+    The pace of the machine is measured before, between and after rounds. While fewer than `rounds` were quiet, up to
+    REPEATED more are measured; the quietest are kept.
+    """
+    samples: list[dict[str, Sample]] = []
+    paces = [pace.measure()]
+    beside: list[float] = []
+    for _ in range(rounds + REPEATED):
+        samples.append({name: measurement() for name, measurement in measurements.items()})
+        paces.append(pace.measure())
+        beside.append(max(paces[-2:]))
+        if sum(not pace.disturbed(each, min(paces)) for each in beside) >= rounds:
+            break
+    fastest = min(paces)
+    quietest = sorted(range(len(beside)), key=lambda at: beside[at] if pace.disturbed(beside[at], fastest) else 0)
+    kept = sorted(quietest[:rounds])
+    ROUNDS_OF_PROCESS.extend(Round(each, at in kept) for at, each in enumerate(beside))
+    return {name: [samples[at][name] for at in kept] for name in measurements}
 
 
 def spread(values: Sequence[float]) -> float:
@@ -82,21 +127,16 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 
 
 def machine() -> str:
-    """Processor, number of cores, and today's date."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-        flags = next((line for line in lines if line.startswith("flags")), "")
-        name += " with AVX-512 VNNI" if "avx512_vnni" in flags else " with AVX-VNNI" if "avx_vnni" in flags else ""
-    return f"{name}, {len(os.sched_getaffinity(0))} cores, {dt.date.today().isoformat()}"
+    """The machine of this process in words."""
+    return describe(this_machine())
 
 
 def save_result(name: str, result: object, path: Path = RESULTS) -> None:
-    """Adds a record to a file of results, with the machine and the date; a record of that name is replaced."""
+    """Adds a record to a file of results: raw samples and their origin. A record of that name is replaced."""
     records = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    records[name] = {"machine": machine(), "result": result}
+    rounds = [[round(each.pace, 4), each.kept] for each in ROUNDS_OF_PROCESS]
+    ROUNDS_OF_PROCESS.clear()
+    records[name] = {**origin(USED), "pace": {"limit": pace.LIMIT, "rounds": rounds}, "result": result}
     write_records(records, path)
 
 

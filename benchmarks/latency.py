@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.harness import argument_parser, machine, markdown_table, save_result
+from benchmarks.harness import argument_parser, in_rounds, machine, markdown_table, save_result
 from benchmarks.workload import bundle_of, prepare
 from spladerunner import Expander
 from spladerunner.inference.pooling import ACTIVATIONS, max_pool, sparsify
@@ -19,7 +20,9 @@ from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import Tokenizer
 from spladerunner.models import embedded_folder
 
-QUERIES = 300
+QUERIES = 100
+ROUNDS = 3
+MODELS = ("BERT-tiny, vocabulary 30,522", "embedded pair")
 WARM_UP = 20
 TOTAL = "text to dict"
 BARE_RUN = "bare run"
@@ -51,16 +54,13 @@ def measure(bundle: Path, graph: Path, queries: Sequence[str]) -> dict[str, list
     return {stage: times[-len(queries) :] for stage, times in found.items()}
 
 
-def report(found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Medians in milliseconds."""
-    rows = [
-        [
-            name,
-            *(f"{median(times[stage]) * 1e3:.3f}" for stage in STAGES),
-            f"{median(times[TOTAL]) / median(times[BARE_RUN]):.2f}",
-        ]
-        for name, times in found.items()
-    ]
+def report(found: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> str:
+    """Medians in milliseconds over the queries of all rounds."""
+    rows = []
+    for name in MODELS:
+        middle = {stage: median(second for times in found[name] for second in times[stage]) for stage in STAGES}
+        milliseconds = [f"{middle[stage] * 1e3:.3f}" for stage in STAGES]
+        rows.append([name, *milliseconds, f"{middle[TOTAL] / middle[BARE_RUN]:.2f}"])
     return markdown_table(["p50, ms", *STAGES, f"{TOTAL} / {BARE_RUN}"], rows)
 
 
@@ -72,10 +72,11 @@ def main() -> None:
     with (shared / "data" / "scifact" / "queries.jsonl").open(encoding="utf-8") as file:
         queries = [json.loads(line)["text"] for line in file][:QUERIES]
     tiny = bundle_of(folder, "bert-tiny")
-    found = {
-        "embedded pair": measure(embedded_folder(), embedded_folder() / "query.onnx", queries),
-        "BERT-tiny, vocabulary 30,522": measure(tiny, tiny / "doc.onnx", queries),
-    }
+    graphs = (tiny / "doc.onnx", embedded_folder() / "query.onnx")
+    found = in_rounds(
+        {name: partial(measure, graph.parent, graph, queries) for name, graph in zip(MODELS, graphs, strict=True)},
+        ROUNDS,
+    )
     save_result("latency", found)
     print(f"{machine()}\n\n{report(found)}")
 

@@ -22,7 +22,8 @@ from spladerunner.models import embedded_folder
 
 PAIR, BERT_BASE = "embedded pair", "BERT-base int8"
 LENGTHS = (16, 32, 64, 128, 256, 512)
-COUNTS = (250, 500, 1000, 2000)
+COUNTS = (250, 500, 1000)
+ROUNDS = 3
 VOCABULARY_SIZES = (7_630, 15_261, 30_522, 61_044, 122_088)
 DOCUMENTS = {PAIR: 600, BERT_BASE: 60}
 """Documents of a run with several threads or processes."""
@@ -63,21 +64,21 @@ def speed_of_expander(expander: Expander, texts: Sequence[str]) -> float:
     return len(texts) / seconds(partial(expander.encode, texts))
 
 
-def median_seconds(expanders: Mapping[str, Expander], text: str) -> dict[str, float]:
+def seconds_of_each(expanders: Mapping[str, Expander], text: str) -> dict[str, list[float]]:
     """Seconds to encode a text with each expander, in turn, fifteen rounds."""
     for expander in expanders.values():
         expander.encode(text)
     calls = {name: partial(seconds, partial(expander.encode, text)) for name, expander in expanders.items()}
-    return {name: median(times) for name, times in in_rounds(calls, 15).items()}
+    return in_rounds(calls, 15)
 
 
-def by_length(bundle: Path, longest: int, text: str) -> dict[str, float]:
+def by_length(bundle: Path, longest: int, text: str) -> dict[str, list[float]]:
     """Seconds by the length at which a long text is truncated."""
     lengths = [n for n in LENGTHS if n <= longest]
-    return median_seconds({str(n): Expander(bundle, n, threads=1) for n in lengths}, text)
+    return seconds_of_each({str(n): Expander(bundle, n, threads=1) for n in lengths}, text)
 
 
-def by_count(texts: Sequence[str], cores: int) -> dict[str, float]:
+def by_count(texts: Sequence[str], cores: int) -> dict[str, list[float]]:
     """Seconds of the embedded pair by the number of texts."""
     expander = Expander(threads=cores)
     expander.encode(texts)
@@ -85,13 +86,13 @@ def by_count(texts: Sequence[str], cores: int) -> dict[str, float]:
         str(n): partial(seconds, partial(expander.encode, list(itertools.islice(itertools.cycle(texts), n))))
         for n in COUNTS
     }
-    return {name: median(times) for name, times in in_rounds(calls, 3).items()}
+    return in_rounds(calls, ROUNDS)
 
 
-def by_vocabulary(shared: Path, folder: Path, text: str, calibration: Sequence[str]) -> dict[str, float]:
+def by_vocabulary(shared: Path, folder: Path, text: str, calibration: Sequence[str]) -> dict[str, list[float]]:
     """Seconds by the size of the vocabulary."""
     bundles = {n: write_bundle_with_vocabulary(shared, folder, n, calibration) for n in VOCABULARY_SIZES}
-    return median_seconds({str(n): Expander(bundle, 128, threads=1) for n, bundle in bundles.items()}, text)
+    return seconds_of_each({str(n): Expander(bundle, 128, threads=1) for n, bundle in bundles.items()}, text)
 
 
 def write_bundle_with_vocabulary(shared: Path, folder: Path, size: int, calibration: Sequence[str]) -> Path:
@@ -109,7 +110,7 @@ def write_bundle_with_vocabulary(shared: Path, folder: Path, size: int, calibrat
     return target / "bundle"
 
 
-def by_workers(folder: Path, name: str, bundle: Path, collection: Sequence[str], cores: int) -> dict[str, float]:
+def by_workers(folder: Path, name: str, bundle: Path, collection: Sequence[str], cores: int) -> dict[str, list[float]]:
     """Documents a second by the number of threads, and by the number of processes of one thread."""
     python = own_python(folder)
     texts = collection[: DOCUMENTS[name]]
@@ -123,7 +124,7 @@ def by_workers(folder: Path, name: str, bundle: Path, collection: Sequence[str],
         f"{n} processes": partial(speed_of_processes, python, bundle, texts_file(folder), len(texts), n)
         for n in range(1, cores + 2)
     }
-    return {workers: median(found) for workers, found in in_rounds(speeds, 3).items()}
+    return in_rounds(speeds, ROUNDS)
 
 
 def report(found: Mapping[str, Any]) -> str:
@@ -133,7 +134,7 @@ def report(found: Mapping[str, Any]) -> str:
         return markdown_table([head, *map(str, columns)], [[name, *cells] for name, cells in rows.items()])
 
     length, count, vocabulary = found["length"], found["count"], found["vocabulary"]
-    workers: Mapping[str, Mapping[str, float]] = found["threads and processes"]
+    workers: Mapping[str, Mapping[str, Sequence[float]]] = found["threads and processes"]
     kinds = sorted(workers[PAIR], key=lambda name: (name.split()[1] == "processes", int(name.split()[0])))
     return "\n\n".join(
         [
@@ -141,20 +142,24 @@ def report(found: Mapping[str, Any]) -> str:
                 "ms a text, one thread, by tokens",
                 LENGTHS,
                 {
-                    name: [f"{length[name][str(n)] * 1e3:.1f}" if str(n) in length[name] else "" for n in LENGTHS]
+                    name: [
+                        f"{median(length[name][str(n)]) * 1e3:.1f}" if str(n) in length[name] else "" for n in LENGTHS
+                    ]
                     for name in (PAIR, BERT_BASE)
                 },
             ),
-            table("documents a second, by documents", COUNTS, {PAIR: [f"{n / count[str(n)]:.0f}" for n in COUNTS]}),
+            table(
+                "documents a second, by documents", COUNTS, {PAIR: [f"{n / median(count[str(n)]):.0f}" for n in COUNTS]}
+            ),
             table(
                 "ms a text, by vocabulary",
                 VOCABULARY_SIZES,
-                {"BERT-tiny shape, 128 tokens": [f"{vocabulary[str(n)] * 1e3:.2f}" for n in VOCABULARY_SIZES]},
+                {"BERT-tiny shape, 128 tokens": [f"{median(vocabulary[str(n)]) * 1e3:.2f}" for n in VOCABULARY_SIZES]},
             ),
             table(
                 "documents a second, 128 tokens",
                 kinds,
-                {name: [f"{workers[name][kind]:.1f}" for kind in kinds] for name in (PAIR, BERT_BASE)},
+                {name: [f"{median(workers[name][kind]):.1f}" for kind in kinds] for name in (PAIR, BERT_BASE)},
             ),
         ]
     )

@@ -1,6 +1,6 @@
 """Writes a checkpoint as a SparseEncoder with ONNX int8 and OpenVINO int8 graphs, and as optimum's int8 graph.
 
-    PYTHON benchmarks/sentence_transformers_models.py CHECKPOINT MODELS FP32 TEXTS
+    PYTHON benchmarks/sentence_transformers_models.py CHECKPOINT MODELS FP32 TEXTS KIND
 
 Runs in the environment of sentence-transformers, without this project. Models that exist already are kept.
 """
@@ -24,43 +24,43 @@ def write_sparse_encoder(checkpoint: Path, target: Path) -> None:
     SparseEncoder(modules=[transformer, SpladePooling(pooling_strategy="max")]).save(str(target))
 
 
-def write_onnx_int8(target: Path) -> None:
-    """Adds the dynamic int8 graph for AVX-512 VNNI."""
+def write_onnx_int8(target: Path, kind: str) -> None:
+    """Adds the dynamic int8 graph. kind: "avx512_vnni" or "avx2", as the processor is."""
     from sentence_transformers import SparseEncoder, export_dynamic_quantized_onnx_model
 
     model = SparseEncoder(str(target), backend="onnx", model_kwargs={"export": True})
-    export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(target))
+    export_dynamic_quantized_onnx_model(model, kind, str(target))
 
 
 def write_openvino_int8(target: Path, texts: list[str]) -> None:
-    """Adds the static int8 graph, calibrated on texts of the collection in place of a data set on the Hub."""
-    from optimum.intel import OVQuantizationConfig
-    from sentence_transformers import SparseEncoder, export_static_quantized_openvino_model
+    """Adds the static int8 graph, calibrated on texts of the collection, which must be shorter than the model accepts.
+
+    sentence-transformers would take them from a data set on the Hub and pad them to 384 tokens.
+    """
+    from datasets import Dataset
+    from optimum.intel import OVQuantizationConfig, OVQuantizer
+    from sentence_transformers import SparseEncoder
 
     model = SparseEncoder(str(target), backend="openvino", model_kwargs={"export": True})
-    calibration = target.parent / "calibration"
-    calibration.mkdir(exist_ok=True)
-    lines = [json.dumps({"sentence": text}) + "\n" for text in texts]
-    (calibration / "train.jsonl").write_text("".join(lines), encoding="utf-8")
-    export_static_quantized_openvino_model(
-        model,
-        OVQuantizationConfig(num_samples=len(texts)),
-        str(target),
-        dataset_name=str(calibration),
-        dataset_config_name="default",
-        dataset_split="train",
-        column_name="sentence",
+    tokenize = model.tokenizer
+    rows = [dict(tokenize(text, padding="max_length", max_length=256, truncation=True)) for text in texts]
+    quantizer = OVQuantizer.from_pretrained(model[0].auto_model)
+    quantizer.quantize(
+        ov_config=OVQuantizationConfig(num_samples=len(texts)),
+        calibration_dataset=Dataset.from_list(rows),
+        save_directory=str(target / "openvino"),
+        file_name="openvino_model_qint8_quantized.xml",
     )
 
 
-def write_optimum_int8(fp32: Path, target: Path) -> None:
-    """Writes optimum's dynamic int8 graph for AVX-512 VNNI beside copies of the files of `fp32`."""
+def write_optimum_int8(fp32: Path, target: Path, kind: str) -> None:
+    """Writes optimum's dynamic int8 graph beside copies of the files of `fp32`. kind: as of write_onnx_int8."""
     from optimum.onnxruntime import ORTQuantizer
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
     shutil.copytree(fp32, target, dirs_exist_ok=True)
     quantizer = ORTQuantizer.from_pretrained(target, file_name="model.onnx")
-    config = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
+    config = getattr(AutoQuantizationConfig, kind)(is_static=False, per_channel=True)
     quantizer.quantize(save_dir=target, quantization_config=config)
 
 
@@ -71,14 +71,15 @@ def main() -> None:
     parser.add_argument("models", metavar="MODELS", type=Path, help="folder of the models")
     parser.add_argument("fp32", metavar="FP32", type=Path, help="folder with the float32 graph, model.onnx")
     parser.add_argument("texts", metavar="TEXTS", type=Path, help="JSON file with the list `collection`")
+    parser.add_argument("kind", metavar="KIND", help="avx512_vnni or avx2: optimum's kind of dynamic int8")
     arguments = parser.parse_args()
     encoder, optimum = arguments.models / "st", arguments.models / "optimum"
     if not (encoder / "modules.json").exists():
         write_sparse_encoder(arguments.checkpoint, encoder)
-    if not (encoder / "onnx" / "model_qint8_avx512_vnni.onnx").exists():
-        write_onnx_int8(encoder)
+    if not [*(encoder / "onnx").glob(f"*int8_{arguments.kind}.onnx")]:
+        write_onnx_int8(encoder, arguments.kind)
     if not (optimum / "model_quantized.onnx").exists():
-        write_optimum_int8(arguments.fp32, optimum)
+        write_optimum_int8(arguments.fp32, optimum, arguments.kind)
     if not (encoder / "openvino" / "openvino_model_qint8_quantized.xml").exists():
         collection = json.loads(arguments.texts.read_text(encoding="utf-8"))["collection"]
         write_openvino_int8(encoder, collection[1000 : 1000 + CALIBRATION_TEXTS])

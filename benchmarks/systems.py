@@ -2,14 +2,17 @@
 
     PYTHON benchmarks/systems.py JOB
 
-JOB is a JSON object with the system, its settings and the texts; the figures are printed as a line of JSON. Runs in the
-environment of the system, so it imports only installed packages.
+JOB is a JSON object with the system, its settings and the texts; the figures are printed as a line of JSON. With the
+key serve, the process stays loaded: it prints a line when it is ready, then one for each request, a line of JSON on its
+standard input. Runs in the environment of the system, so it imports only installed packages.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +22,8 @@ import numpy as np
 
 Vector = tuple[Any, Any]
 """Indices and values of a sparse vector."""
+
+OPENVINO_INT8 = "openvino/openvino_model_qint8_quantized.xml"
 
 Encode = Callable[[Sequence[str]], list[Vector]]
 
@@ -114,10 +119,8 @@ def fastembed(job: dict[str, Any]) -> Encode:
         threads=job.get("threads"),
         cuda=job.get("provider", "").startswith("CUDA"),
     )
-    batch, parallel = job["batch"], job.get("parallel")
-    return lambda texts: [
-        (embedding.indices, embedding.values) for embedding in model.embed(texts, batch_size=batch, parallel=parallel)
-    ]
+    batch = job["batch"]
+    return lambda texts: [(each.indices, each.values) for each in model.embed(texts, batch_size=batch)]
 
 
 def splade_0_1(job: dict[str, Any]) -> Encode:
@@ -141,13 +144,20 @@ def sentence_transformers(job: dict[str, Any]) -> Encode:
     import torch
     from sentence_transformers import SparseEncoder
 
-    backend = job["backend"]
+    backend, settings = job["backend"], {}
+    if job.get("threads"):
+        torch.set_num_threads(job["threads"])
     if backend == "torch":
-        kind = {"torch_dtype": getattr(torch, job.get("type", "float32"))}
-        model = SparseEncoder(job["st"], device=job.get("device", "cpu"), model_kwargs=kind)
+        settings = {"torch_dtype": getattr(torch, job.get("type", "float32"))}
+    elif backend == "onnx":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = job["threads"]
+        settings = {"file_name": f"onnx/{job['graph']}", "session_options": options, "provider": "CPUExecutionProvider"}
     else:
-        files = {"onnx": "onnx/model_qint8_avx512_vnni.onnx", "openvino": "openvino/openvino_model_qint8_quantized.xml"}
-        model = SparseEncoder(job["st"], device="cpu", backend=backend, model_kwargs={"file_name": files[backend]})
+        settings = {"file_name": OPENVINO_INT8, "ov_config": {"INFERENCE_NUM_THREADS": str(job["threads"])}}
+    model = SparseEncoder(job["st"], device=job.get("device", "cpu"), backend=backend, model_kwargs=settings)
     model.max_seq_length = job["max_length"]
     batch = job["batch"]
 
@@ -161,14 +171,17 @@ def sentence_transformers(job: dict[str, Any]) -> Encode:
 
 
 def optimum(job: dict[str, Any]) -> Encode:
-    """ORTModelForMaskedLM with dynamic int8 for AVX-512 VNNI, used as in the documentation of optimum."""
+    """ORTModelForMaskedLM with optimum's dynamic int8, and the maximum before the activation."""
+    import onnxruntime
     import torch
     from optimum.onnxruntime import ORTModelForMaskedLM
     from transformers import AutoTokenizer
 
     folder = Path(job["optimum"])
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = ORTModelForMaskedLM.from_pretrained(folder, file_name="model_quantized.onnx")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = job["threads"]
+    model = ORTModelForMaskedLM.from_pretrained(folder, file_name="model_quantized.onnx", session_options=options)
     batch = job["batch"]
 
     def encode(texts: Sequence[str]) -> list[Vector]:
@@ -182,11 +195,51 @@ def optimum(job: dict[str, Any]) -> Encode:
                 return_tensors="pt",
             )
             logits = model(**tokens).logits
-            weights = torch.log1p(torch.relu(logits)) * tokens["attention_mask"].unsqueeze(-1)
-            for row in weights.amax(dim=1).numpy():
+            if batch > 1:
+                logits.masked_fill_(tokens["attention_mask"].unsqueeze(-1) == 0, -torch.inf)
+            for row in torch.log1p(torch.relu(logits.amax(dim=1))).numpy():
                 indices = np.flatnonzero(row)
                 found.append((indices, row[indices]))
         return found
+
+    return encode
+
+
+def openvino(job: dict[str, Any]) -> Encode:
+    """OpenVINO's own asynchronous queue on the int8 graph of sentence-transformers, a text a request."""
+    from openvino import AsyncInferQueue, Core
+    from tokenizers import Tokenizer
+
+    folder = Path(job["st"])
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(job["max_length"])
+    tokenizer.no_padding()
+    model = Core().compile_model(
+        str(folder / OPENVINO_INT8),
+        "CPU",
+        {"NUM_STREAMS": str(job["streams"]), "INFERENCE_NUM_THREADS": str(job["threads"])},
+    )
+    names = {name for given in model.inputs for name in given.names}
+    queue = AsyncInferQueue(model, job["streams"])
+    found: dict[int, Vector] = {}
+
+    def take(request: Any, at: int) -> None:
+        largest = np.maximum(request.get_output_tensor(0).data[0].max(axis=0), 0)
+        indices = np.flatnonzero(largest)
+        found[at] = (indices, np.log1p(largest[indices]))
+
+    queue.set_callback(take)
+
+    def encode(texts: Sequence[str]) -> list[Vector]:
+        for at, encoding in enumerate(tokenizer.encode_batch(list(texts))):
+            given = {
+                "input_ids": encoding.ids,
+                "attention_mask": encoding.attention_mask,
+                "token_type_ids": encoding.type_ids,
+            }
+            queue.start_async({name: np.array([given[name]]) for name in names}, at)
+        queue.wait_all()
+        return [found[at] for at in range(len(texts))]
 
     return encode
 
@@ -239,24 +292,32 @@ SYSTEMS: dict[str, Callable[[dict[str, Any]], Encode]] = {
     "splade-0.1": splade_0_1,
     "sentence-transformers": sentence_transformers,
     "optimum": optimum,
+    "openvino": openvino,
     "reference": reference,
     "matrix products": matrix_products,
 }
 
 
 def main() -> None:
-    """Loads the system, warms up, encodes each list of texts, and prints speed, memory and agreement."""
+    """Loads the system; then serves requests, or warms up, encodes each list of texts, and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("job", metavar="JOB", type=json.loads)
     job: dict[str, Any] = parser.parse_args().job
+    if cores := job.get("cores"):
+        os.sched_setaffinity(0, cores)
+        os.environ["OMP_NUM_THREADS"] = str(len(cores))
+        job = {"threads": len(cores), **job}
     started = time.perf_counter()
     encode = SYSTEMS[job["system"]](job)
     loaded = time.perf_counter() - started
+    if job.get("serve"):
+        serve(encode)
+        return
     lists: dict[str, list[str]] = json.loads(Path(job["texts"]).read_text(encoding="utf-8"))
     lists = {name: lists[name] for name in job["lists"]}
-    encode(next(iter(lists.values()))[:2])
     seconds, found = {}, {}
     for name, texts in lists.items():
+        encode(texts)  # every shape that is timed has run before
         times = []
         for _ in range(job.get("repeat", 1)):
             started = time.perf_counter()
@@ -281,17 +342,35 @@ def main() -> None:
     )
 
 
+def serve(encode: Encode) -> None:
+    """Encodes the texts of each request, and answers with seconds, peak memory and cosines with the reference."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is not an answer
+    print("{}", file=answers, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        started = time.perf_counter()
+        vectors = encode(request["texts"])
+        seconds = time.perf_counter() - started
+        expected = request["reference"]
+        cosines = agreement(vectors, expected, request["at"]) if expected else []
+        print(json.dumps({"seconds": seconds, "peak_mb": peak_mb(), "cosines": cosines}), file=answers, flush=True)
+
+
 def peak_mb() -> float:
     """Peak resident memory of this process in MB; getrusage would include the parent's peak, from before exec."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 
-def agreement(vectors: Sequence[Vector], path: str) -> list[float]:
-    """Cosine of each vector with that of the reference, which a job saved to `path`."""
+def agreement(vectors: Sequence[Vector], path: str, positions: Sequence[int] | None = None) -> list[float]:
+    """Cosine of each vector with that of the reference, which a job saved to `path`.
+
+    positions: of the texts in the list of the reference; by default the first ones.
+    """
     expected = np.load(path)
     cosines = []
-    for at, (indices, values) in enumerate(vectors):
+    for at, (indices, values) in zip(positions or range(len(vectors)), vectors, strict=True):
         mine = dict(zip(np.asarray(indices).tolist(), np.asarray(values, dtype=np.float64).tolist(), strict=True))
         other = expected[f"{at}-v"].astype(np.float64)
         product = sum(

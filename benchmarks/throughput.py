@@ -2,21 +2,28 @@
 
     python -m benchmarks.throughput SHARED FOLDER [SHAPE...]
 
-For each shape: a sweep with one run of each system's settings, then five rounds with the best setting of each system,
-in turn. Every run is a fresh process. A run counts only if its vectors agree with the checkpoint's formula in torch.
+For each shape: every setting of each system encodes each list of texts once to warm up and once for the sweep. The best
+setting of a system for each list then runs in rounds, all systems in turn. Processes stay loaded. A setting counts only
+if its vectors agree with the checkpoint's formula in torch.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from benchmarks.environments import own_python, python_of
-from benchmarks.harness import ROUNDS, argument_parser, machine, markdown_table, run_job, save_result, spread
+from benchmarks.harness import argument_parser, in_rounds, machine, markdown_table, run_job, save_result, spread
+from benchmarks.origin import machine as this_machine
+from benchmarks.workers import SystemFailedError, Workers
 from benchmarks.workload import (
     MAX_LENGTH,
     SHAPES,
@@ -24,7 +31,9 @@ from benchmarks.workload import (
     checkpoint_of,
     fp32_of,
     models_of,
+    onnx_int8,
     prepare,
+    read_texts,
     texts_file,
     write_sentence_transformers_models,
 )
@@ -34,12 +43,16 @@ OWN = "spladerunner"
 MIXED = "mixed"
 KINDS = (MIXED, "short", "typical", "cut at 256")
 LONG = "cut at 512"
-"""Texts of rounds of their own, for models that accept 512 tokens."""
+"""Texts for models that accept 512 tokens, in processes of their own."""
 
-LEAST_COSINE = {"float32": 0.9999, "int8": 0.95}
-"""Least mean cosine with the reference. int8 loses more with random weights than with trained ones."""
+COPIES = {"bert-tiny": 8, "tiny-en": 8}
+"""Copies of each list for small models, so that no time is shorter than a few hundredths of a second."""
 
-BATCH_SIZES = (1, 8, 32)
+LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "int8": 0.95}
+"""Least mean cosine with the reference, for all systems. int8 loses more with random weights than with trained ones."""
+
+BATCH = 8
+"""The batch size beside 1. Larger ones were slower for every system in every earlier sweep, but by padding alone."""
 
 FAILED = "failed"
 
@@ -52,50 +65,77 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """Setting of a system: the Python that runs the job, and the weight type of its model."""
+    """Setting of a system: the Python that runs the job, the weight type of its model, and the number of processes."""
 
     name: str
     python: Path
     weight_type: str
     job: Job
+    processes: int = 1
 
 
 def settings_of_systems(folder: Path, shape: str, cores: int) -> dict[str, list[Setting]]:
-    """Settings to try, by system."""
+    """Settings to try, by system. Each has a single process on all cores, and a process on each core."""
     models = models_of(folder, shape)
-    own = own_python(folder)
-    fastembed = python_of(folder, "fastembed")
-    splade_0_1 = python_of(folder, "spladerunner-0.1")
     sentence_transformers = python_of(folder, "sentence-transformers")
-    common = {"texts": str(texts_file(folder)), "lists": KINDS, "max_length": MAX_LENGTH}
+    flags = this_machine()["flags"]
 
-    def by_batch_size(python: Path, weight_type: str, **job: Any) -> list[Setting]:
-        return [Setting(f"batch {size}", python, weight_type, {**common, **job, "batch": size}) for size in BATCH_SIZES]
+    def settings(python: Path, weight_type: str, batches: Sequence[int] = (1, BATCH), **job: Any) -> list[Setting]:
+        def named(name: str, batch: int, processes: int = 1) -> Setting:
+            threads = cores if processes == 1 else 1
+            whole = {"threads": threads, "max_length": MAX_LENGTH, **job, "batch": batch}
+            return Setting(name, python, weight_type, whole, processes)
 
-    def sparse_encoder(backend: str, weight_type: str) -> list[Setting]:
-        job = {"system": "sentence-transformers", "backend": backend, "st": str(models / "st")}
-        return by_batch_size(sentence_transformers, weight_type, **job)
+        by_batch = [named(f"batch {batch}", batch) for batch in batches]
+        return [*by_batch, named(f"{cores} processes", 1, cores)] if cores > 1 else by_batch
 
-    fastembed_job = {"system": "fastembed", "fp32": str(fp32_of(folder, shape))}
-    own_job = {**common, "system": "spladerunner", "bundle": str(bundle_of(folder, shape))}
+    def sparse_encoder(backend: str, weight_type: str, **job: Any) -> list[Setting]:
+        job = {"system": "sentence-transformers", "backend": backend, "st": str(models / "st"), **job}
+        return settings(sentence_transformers, weight_type, **job)
+
+    def torch(python: Path) -> list[Setting]:
+        job: Job = {"system": "sentence-transformers", "backend": "torch", "st": str(models / "st")}
+        found = settings(python, "float32", **job)
+        if {"avx512_bf16", "amx_bf16"} & set(flags):
+            found += [
+                replace(
+                    each, name=f"bfloat16, {each.name}", weight_type="bfloat16", job={**each.job, "type": "bfloat16"}
+                )
+                for each in found
+            ]
+        return found
+
+    queue = {"system": "openvino", "st": str(models / "st"), "max_length": MAX_LENGTH, "threads": cores}
+    graph = {"graph": onnx_int8(flags)}
     return {
-        OWN: [Setting(f"{n} threads", own, "int8", {**own_job, "threads": n}) for n in range(cores, 0, -1)],
-        "FastEmbed": [
-            *by_batch_size(fastembed, "float32", **fastembed_job),
-            Setting(
-                f"batch 1, {cores} processes",
-                fastembed,
-                "float32",
-                {**common, **fastembed_job, "batch": 1, "parallel": cores},
-            ),
+        OWN: [
+            replace(each, name=each.name.replace("batch 1", f"{cores} threads"))
+            for each in settings(
+                own_python(folder), "int8", [1], system="spladerunner", bundle=str(bundle_of(folder, shape))
+            )
         ],
-        "SPLADERunner 0.1.6": by_batch_size(
-            splade_0_1, "float32", system="splade-0.1", splade_0_1=str(models / "splade-0.1")
+        "FastEmbed": settings(
+            python_of(folder, "fastembed"), "float32", system="fastembed", fp32=str(fp32_of(folder, shape))
         ),
-        "sentence-transformers, torch": sparse_encoder("torch", "float32"),
-        "sentence-transformers, ONNX int8": sparse_encoder("onnx", "int8"),
+        "SPLADERunner 0.1.6": settings(
+            python_of(folder, "spladerunner-0.1"), "float32", system="splade-0.1", splade_0_1=str(models / "splade-0.1")
+        ),
+        "EmbedAnything, ONNX": settings(
+            python_of(folder, "embed-anything"),
+            "float32",
+            [BATCH],
+            system="embed-anything",
+            fp32=str(fp32_of(folder, shape)),
+        )[:1],
+        "sentence-transformers 5, torch": torch(sentence_transformers),
+        "sentence-transformers 6, torch": torch(python_of(folder, "sentence-transformers-6")),
+        "sentence-transformers, ONNX int8": sparse_encoder("onnx", "int8", **graph),
         "sentence-transformers, OpenVINO int8": sparse_encoder("openvino", "int8"),
-        "optimum and onnxruntime, int8": by_batch_size(
+        "OpenVINO int8, its queue": [
+            Setting(f"{streams} streams", sentence_transformers, "int8", {**queue, "streams": streams})
+            for streams in sorted({1, cores})
+        ],
+        "optimum and onnxruntime, int8": settings(
             sentence_transformers, "int8", system="optimum", optimum=str(models / "optimum")
         ),
     }
@@ -108,49 +148,99 @@ def check_agreement(figures: Figures, weight_type: str) -> Figures:
     return {**figures, "failed": f"wrong: mean cosine with the reference {figures['mean_cosine']:.3f}"}
 
 
-def measure(folder: Path, shape: str, cores: int) -> dict[str, Any]:
-    """Sweep and rounds of one shape."""
+def measure(folder: Path, shape: str, cores: int) -> list[dict[str, Any]]:
+    """Sweep and rounds of one shape: for texts of up to 256 tokens, then for those of 512 if the model accepts them."""
+    texts = read_texts(folder)
+    settings = settings_of_systems(folder, shape, cores)
     reference = write_reference(folder, shape, MIXED, MAX_LENGTH)
-    best: dict[str, Setting] = {}
-    sweep: dict[str, dict[str, Figures]] = {}
-    for system, settings in settings_of_systems(folder, shape, cores).items():
-        sweep[system] = {}
-        for setting in settings:
-            job = {**setting.job, "lists": [MIXED], "agree": reference}
-            figures = check_agreement(run_job(setting.python, job), setting.weight_type)
-            sweep[system][setting.name] = figures
-            print(f"  {shape} {system} {setting.name}: {figures}", flush=True)
-        speeds = {
-            name: figures["docs_per_second"][MIXED]
-            for name, figures in sweep[system].items()
-            if "failed" not in figures
-        }
-        if speeds:
-            fastest = max(speeds, key=lambda name: speeds[name])
-            best[system] = next(setting for setting in settings if setting.name == fastest)
-    result = {
-        "sweep": sweep,
-        "best": {system: setting.name for system, setting in best.items()},
-        "rounds": measure_rounds({system: with_job(setting, agree=reference) for system, setting in best.items()}),
-    }
+    copies = COPIES.get(shape, 1)
+    found = [measure_lists(settings, {kind: texts[kind] for kind in KINDS}, reference, copies)]
     config = json.loads((checkpoint_of(folder, shape) / "config.json").read_text(encoding="utf-8"))
     if config["max_position_embeddings"] >= 512:
-        reference = write_reference(folder, shape, LONG, 512)
         models = models_of(folder, shape)
         files = {"fp32": str(models / "fp32-512"), "splade_0_1": str(models / "splade-0.1-512")}
-        result["long rounds"] = measure_rounds(
-            {
-                system: with_job(
-                    setting,
-                    agree=reference,
-                    lists=[LONG],
-                    max_length=512,
-                    **{key: file for key, file in files.items() if key in setting.job},
-                )
-                for system, setting in best.items()
-            }
-        )
-    return result
+        long = {
+            system: [
+                with_job(each, max_length=512, **{key: file for key, file in files.items() if key in each.job})
+                for each in tried
+                if each.job.get("batch", 1) == 1  # a padded batch of such texts is a gigabyte of logits
+            ]
+            for system, tried in settings.items()
+        }
+        reference = write_reference(folder, shape, LONG, 512)
+        found.append(measure_lists(long, {LONG: texts[LONG]}, reference, copies))
+    return found
+
+
+def measure_lists(
+    settings: Mapping[str, Sequence[Setting]], lists: Mapping[str, Sequence[str]], reference: str, copies: int
+) -> dict[str, Any]:
+    """Figures of a sweep over all settings, and of rounds with the best setting of a system for each list.
+
+    The first list is compared with the reference.
+    """
+    sweep: dict[str, dict[str, Figures]] = {}
+    timed = {kind: list(texts) * copies for kind, texts in lists.items()}
+    with ExitStack() as stack:
+        calls = {}
+        for system, tried in settings.items():
+            sweep[system] = {}
+            running: dict[str, Workers] = {}
+            for setting in tried:
+                figures, workers = sweep_setting(setting, lists, timed, reference)
+                sweep[system][setting.name] = figures
+                print(f"  {system}, {setting.name}: {figures}", flush=True)
+                if workers:
+                    running[setting.name] = stack.enter_context(workers)
+            best = {kind: name for kind in lists if (name := best_setting(sweep[system], kind))}
+            for name in running.keys() - set(best.values()):
+                running[name].close()
+            for kind, name in best.items():
+                calls[f"{system}|{name}|{kind}"] = partial(seconds_of, running[name], timed[kind])
+        rounds = in_rounds(calls)
+    return {"texts": {kind: len(texts) for kind, texts in timed.items()}, "sweep": sweep, "rounds": nested(rounds)}
+
+
+def sweep_setting(
+    setting: Setting, lists: Mapping[str, Sequence[str]], timed: Mapping[str, Sequence[str]], reference: str
+) -> tuple[Figures, Workers | None]:
+    """Figures of a setting after a warm-up with every list, and its processes unless they failed."""
+    workers = None
+    try:
+        workers = Workers(setting.python, setting.job, setting.processes)
+        first, *others = lists.values()
+        cosines = workers.encode(first, reference).cosines
+        for texts in others:
+            workers.encode(texts)
+        figures = check_agreement({"mean_cosine": float(np.mean(cosines))}, setting.weight_type)
+        if "failed" not in figures:
+            figures["seconds"] = {kind: workers.encode(texts).seconds for kind, texts in timed.items()}
+            return {**figures, "peak_mb": workers.peak_mb, "load_seconds": workers.load_seconds}, workers
+    except SystemFailedError as error:
+        figures = {"failed": str(error)}
+    if workers:
+        workers.close()
+    return figures, None
+
+
+def seconds_of(workers: Workers, texts: Sequence[str]) -> float:
+    """Seconds to encode texts."""
+    return workers.encode(texts).seconds
+
+
+def best_setting(sweep: Mapping[str, Figures], kind: str) -> str | None:
+    """The fastest setting of a system for a list; None if all failed."""
+    seconds = {name: figures["seconds"][kind] for name, figures in sweep.items() if "failed" not in figures}
+    return min(seconds, key=lambda name: seconds[name]) if seconds else None
+
+
+def nested(rounds: Mapping[str, Sequence[float]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Rounds by system, then by list: the setting, and seconds."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, seconds in rounds.items():
+        system, setting, kind = name.split("|")
+        found.setdefault(system, {})[kind] = {"setting": setting, "seconds": list(seconds)}
+    return found
 
 
 def write_reference(folder: Path, shape: str, texts: str, max_length: int) -> str:
@@ -170,70 +260,66 @@ def with_job(setting: Setting, **changes: Any) -> Setting:
     return replace(setting, job={**setting.job, **changes})
 
 
-def measure_rounds(settings: Mapping[str, Setting]) -> dict[str, list[Figures]]:
-    """Five runs of each system, in turn."""
-    rounds: dict[str, list[Figures]] = {system: [] for system in settings}
-    for _ in range(ROUNDS):
-        for system, setting in settings.items():
-            rounds[system].append(check_agreement(run_job(setting.python, setting.job), setting.weight_type))
-            print(f"  {system}: {rounds[system][-1]}", flush=True)
-    return rounds
+def speeds(result: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Documents a second in each round, by system and list."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for part in result:
+        for system, rounds in part["rounds"].items():
+            for kind, measured in rounds.items():
+                rates = [part["texts"][kind] / seconds for seconds in measured["seconds"]]
+                found.setdefault(system, {})[kind] = rates
+    return found
 
 
-def report(shape: str, result: Mapping[str, Any]) -> str:
-    """Tables of one shape: the rounds of each system, and the sweep; then the reasons of failures."""
-    sweep: Mapping[str, Mapping[str, Figures]] = result["sweep"]
-    systems = sorted(sweep, key=lambda system: system != OWN)
-    own_speed = median_speed(result["rounds"][OWN], MIXED)
-    head = [
-        "system",
-        "best setting",
-        *KINDS,
-        LONG,
-        "spladerunner's speedup, mixed",
-        "spread",
-        "peak MB",
-        "mean cosine",
-    ]
-    rows = []
+def report(shape: str, result: Sequence[Mapping[str, Any]]) -> str:
+    """Tables of one shape: documents a second, spladerunner's speedup, settings and the sweep; and failures."""
+    rates = speeds(result)
+    systems = list(result[0]["sweep"])
+    kinds = [kind for part in result for kind in part["texts"]]
+    speed_rows, ratio_rows, setting_rows, sweep_rows = [], [], [], []
     for system in systems:
-        rounds = result["rounds"].get(system, list(sweep[system].values()))
-        if failures_of(rounds):
-            rows.append([system, FAILED, *[""] * (len(head) - 2)])
-            continue
-        long = result.get("long rounds", {}).get(system, [])
-        rows.append(
-            [
-                system,
-                result["best"][system],
-                *(f"{median_speed(rounds, kind):.1f}" for kind in KINDS),
-                FAILED if failures_of(long) else f"{median_speed(long, LONG):.1f}" if long else "",
-                f"{own_speed / median_speed(rounds, MIXED):.1f}",
-                f"{spread([figures['docs_per_second'][MIXED] for figures in rounds]):.0%}",
-                f"{median(figures['peak_mb'] for figures in rounds):.0f}",
-                f"{rounds[0]['mean_cosine']:.4f}",
-            ]
-        )
-    settings = sorted({setting for found in sweep.values() for setting in found})
-    swept = [[system, *(sweep_cell(sweep[system].get(setting)) for setting in settings)] for system in systems]
+        own = {kind: median(rates[OWN][kind]) for kind in kinds}
+        found = {kind: median(rates[system][kind]) for kind in kinds if kind in rates.get(system, {})}
+        peak, cosine = "", ""
+        if MIXED in found:
+            best = result[0]["sweep"][system][result[0]["rounds"][system][MIXED]["setting"]]
+            peak, cosine = f"{best['peak_mb']:.0f}", f"{best['mean_cosine']:.4f}"
+        cells = [number(found[kind]) if kind in found else FAILED for kind in kinds]
+        spreads = f"{max(spread(rates[system][kind]) for kind in found):.0%}" if found else ""
+        speed_rows.append([system, *cells, spreads, peak, cosine])
+        ratio_rows.append([system, *(f"{own[kind] / found[kind]:.2f}" if kind in found else "" for kind in kinds)])
+        settings = {
+            kind: measured["setting"] for part in result for kind, measured in part["rounds"].get(system, {}).items()
+        }
+        setting_rows.append([system, *(settings.get(kind, "") for kind in kinds)])
+        sweep_rows += list(rows_of_sweep(result, system, kinds))
     tables = [
         f"### {shape}",
-        markdown_table(head, rows),
-        markdown_table(["documents a second, one run of each setting", *settings], swept),
+        markdown_table(["documents a second", *kinds, "largest spread", "peak MB", "mean cosine"], speed_rows),
+        markdown_table(["spladerunner is × as fast", *kinds], ratio_rows),
+        markdown_table(["best setting", *kinds], setting_rows),
+        markdown_table(["documents a second in the sweep, one run", "setting", *kinds], sweep_rows),
+        *(f"{system} failed: {why}" for system in systems for why in failures(result, system)),
     ]
-    for system in systems:
-        runs = [
-            *sweep[system].values(),
-            *result["rounds"].get(system, []),
-            *result.get("long rounds", {}).get(system, []),
-        ]
-        tables += [f"{system} failed: {reason}" for reason in failures_of(runs)]
     return "\n\n".join(tables)
 
 
-def median_speed(rounds: Sequence[Figures], kind: str) -> float:
-    """Median of documents a second."""
-    return median(float(figures["docs_per_second"][kind]) for figures in rounds)
+def rows_of_sweep(result: Sequence[Mapping[str, Any]], system: str, kinds: Sequence[str]) -> Iterator[list[str]]:
+    """Documents a second of each setting of a system."""
+    for setting in result[0]["sweep"][system]:
+        cells = {}
+        for part in result:
+            figures = part["sweep"][system].get(setting, {})
+            for kind, texts in part["texts"].items():
+                cells[kind] = FAILED if "failed" in figures else ""
+                if kind in figures.get("seconds", {}):
+                    cells[kind] = number(texts / figures["seconds"][kind])
+        yield [system, setting, *(cells[kind] for kind in kinds)]
+
+
+def failures(result: Sequence[Mapping[str, Any]], system: str) -> list[str]:
+    """Reasons of the failed settings of a system, each once."""
+    return failures_of([figures for part in result for figures in part["sweep"][system].values()])
 
 
 def failures_of(runs: Sequence[Figures]) -> list[str]:
@@ -241,11 +327,18 @@ def failures_of(runs: Sequence[Figures]) -> list[str]:
     return sorted({figures["failed"] for figures in runs if "failed" in figures})
 
 
-def sweep_cell(figures: Figures | None) -> str:
-    """Speed of a setting in the sweep."""
-    if figures is None:
-        return ""
-    return FAILED if "failed" in figures else f"{figures['docs_per_second'][MIXED]:.1f}"
+def median_speed(rounds: Sequence[Figures], kind: str) -> float:
+    """Median of documents a second of runs of systems.py."""
+    return median(float(figures["docs_per_second"][kind]) for figures in rounds)
+
+
+def number(rate: float) -> str:
+    """A rate with three figures or more.
+
+    >>> number(4.567), number(123.4)
+    ('4.57', '123')
+    """
+    return f"{rate:.2f}" if rate < 10 else f"{rate:.1f}" if rate < 100 else f"{rate:.0f}"
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import onnx
 
 from benchmarks.environments import python_of
 from benchmarks.harness import HERE
+from benchmarks.origin import machine
 from spladerunner.inference.tokenizer import Tokenizer
 from spladerunner.model.bundle import TOKENIZER
 from spladerunner.model.manifest import MANIFEST, ROLES, FileRecord, GraphRole, Manifest, VocabularyRecord
@@ -174,11 +175,23 @@ def write_graphs_for_512_tokens(models: Path) -> None:
             config.write_text(json.dumps({**content, "model_max_length": 512, "max_length": 512}))
 
 
+def quantization(flags: Sequence[str]) -> str:
+    """Kind of optimum's dynamic int8 for a processor: unsigned weights where products of bytes would saturate."""
+    return "avx512_vnni" if "avx512_vnni" in flags else "avx2"
+
+
+def onnx_int8(flags: Sequence[str]) -> str:
+    """Name of the file that sentence-transformers writes with that kind."""
+    kind = quantization(flags)
+    return f"model_{'qint8' if kind == 'avx512_vnni' else 'quint8'}_{kind}.onnx"
+
+
 def write_sentence_transformers_models(folder: Path, shape: str) -> None:
     """Writes the models of sentence-transformers and optimum, in their environment; a failure is printed."""
     script = HERE / "sentence_transformers_models.py"
-    arguments = [checkpoint_of(folder, shape), models_of(folder, shape), fp32_of(folder, shape), texts_file(folder)]
-    command = [python_of(folder, "sentence-transformers"), script, *arguments]
+    places = [checkpoint_of(folder, shape), models_of(folder, shape), fp32_of(folder, shape), texts_file(folder)]
+    arguments = [*map(str, places), quantization(machine()["flags"])]
+    command = [str(python_of(folder, "sentence-transformers")), str(script), *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:  # the models that are missing fail in their own runs, and the tables show them so
         print(f"{shape}: {done.stderr.strip().splitlines()[-1]}", flush=True)

@@ -1,0 +1,341 @@
+"""Writes every table, and every sentence with a measured figure, of README.md, benchmarks/ and docs/ from the records.
+
+    python -m benchmarks.tables
+
+Rewrites what stands between `<!-- figures: NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import callers, cold_start, latency, memory, pace, scale, scaling, size, throughput
+from benchmarks.harness import LAB_RESULTS, RESULTS, markdown_table, spread
+from benchmarks.lab import invariance, levers, share
+from benchmarks.origin import PROJECT, describe
+from benchmarks.throughput import MIXED, OWN
+from benchmarks.workload import SHAPES
+from spladerunner.atomic_file import write_atomically
+
+Records = Mapping[str, Mapping[str, Any]]
+
+MARKED = re.compile(r"(<!-- figures: ([^>]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+SAME_FORM = frozenset(
+    {
+        "cold start",
+        "invariance",
+        "levers bert-base",
+        "levers tiny-en",
+        "share of the machine's int8 products",
+        "tiles that a lower bound skips",
+    }
+)
+"""Records without an origin whose samples have the form of today's; their tables can be computed."""
+
+TITLES = {
+    "FastEmbed": "FastEmbed, float32",
+    "SPLADERunner 0.1.6": "SPLADERunner 0.1.6, float32",
+    "EmbedAnything, ONNX": "EmbedAnything, ONNX, float32",
+    "sentence-transformers 5, torch": "sentence-transformers 5, torch, float32",
+    "sentence-transformers 6, torch": "sentence-transformers 6, torch, float32",
+    OWN: "spladerunner, int8",
+}
+STARTS = {
+    OWN: "BERT-base int8",
+    "FastEmbed": "BERT-base, FastEmbed",
+    "SPLADERunner 0.1.6": "BERT-base, SPLADERunner 0.1.6",
+    "sentence-transformers 5, torch": "BERT-base, sentence-transformers on torch",
+}
+"""Systems whose start is measured, and its row."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Part of a page, and the records that it is computed from."""
+
+    records: tuple[str, ...]
+    text: Callable[[Records], str]
+
+    def stale(self, records: Records) -> list[str]:
+        """Records that are missing, or were saved before records told their origin and in another form."""
+        return [
+            name
+            for name in self.records
+            if name not in records or ("command" not in records[name] and name not in SAME_FORM)
+        ]
+
+
+def result(records: Records, name: str) -> Any:
+    """Samples of a record."""
+    return records[name]["result"]
+
+
+def versions(records: Records, name: str, *packages: str) -> str:
+    """Versions of packages in the environments of a record."""
+    found: dict[str, set[str]] = {package: set() for package in packages}
+    for environment in records[name]["versions"].values():
+        for package in packages:
+            found[package] |= {environment[package]} if package in environment else set()
+    return ", ".join(f"{package} {' and '.join(sorted(each))}" for package, each in found.items() if each)
+
+
+def paces(record: Mapping[str, Any]) -> str:
+    """The pace of the machine beside the rounds of a record."""
+    rounds = record["pace"]["rounds"]
+    if not rounds:
+        return ""
+    kept = [seconds for seconds, was_kept in rounds if was_kept]
+    fastest = min(seconds for seconds, _ in rounds)
+    disturbed = sum(pace.disturbed(each, fastest) for each in kept)
+    again = len(rounds) - len(kept)
+    parts = [f"{median(kept) * 1e3:.0f} ms, spread {spread(kept):.0%}"]
+    parts += [f"{again} rounds measured again"] if again else []
+    parts += [f"{disturbed} of {len(kept)} rounds disturbed"] if disturbed else []
+    return "; ".join(parts)
+
+
+def origins(records: Records) -> str:
+    """Command, commit, machine, day and pace of each record."""
+    rows = []
+    for name, record in sorted(records.items()):
+        if "command" not in record:
+            rows.append([name, "not recorded", "", record["machine"].rsplit(", ", 1)[1], ""])
+            continue
+        commit = f"{record['commit'][:10]}{'' if record['clean'] else ' and changes'}" if record["commit"] else ""
+        day = record["time"][:16].replace("T", " ")
+        rows.append([name, f"`{record['command']}`", commit, day, paces(record)])
+    machines = sorted({place(record) for record in records.values()})
+    return "\n\n".join(
+        [
+            "Machines: " + "; ".join(machines) + ".",
+            markdown_table(["record", "command", "commit", "time (UTC)", "pace beside its rounds"], rows),
+        ]
+    )
+
+
+def place(record: Mapping[str, Any]) -> str:
+    """The machine of a record in words."""
+    if isinstance(record["machine"], str):  # without an origin
+        return str(record["machine"].rsplit(", ", 1)[0])
+    return f"{describe(record['machine'])}, kernel {record['machine']['kernel']}"
+
+
+def headline(records: Records) -> str:
+    """The table of the README: BERT-base, texts of mixed lengths."""
+    record = records["throughput bert-base"]
+    measured = record["result"]
+    rates = throughput.speeds(measured)
+    own = median(rates[OWN][MIXED])
+    starts = result(records, "cold start")["processes"]
+    rows = []
+    for system in measured[0]["sweep"]:
+        title = TITLES.get(system, system)
+        if MIXED not in rates.get(system, {}):
+            rows.append([title, "failed", "", "", "", ""])
+            continue
+        speed = median(rates[system][MIXED])
+        best = measured[0]["sweep"][system][measured[0]["rounds"][system][MIXED]["setting"]]
+        start = f"{median(starts[STARTS[system]]) * 1e3:.0f}" if system in STARTS else ""
+        ratio = f"{own / speed:.1f}"
+        spreads = f"{spread(rates[system][MIXED]):.0%}"
+        rows.append([title, throughput.number(speed), spreads, ratio, f"{best['peak_mb']:.0f}", start])
+    head = ["", "documents a second", "spread", "spladerunner is × as fast", "peak MB", "start to first expansion, ms"]
+    return "\n\n".join(
+        [
+            f"BERT-base of random weights, SciFact texts of mixed lengths, {describe(record['machine'])}, each system "
+            f"at the best setting that a sweep found, {len(rates[OWN][MIXED])} rounds in turn, medians. "
+            f"{peers_ahead(records)}",
+            markdown_table(head, rows),
+        ]
+    )
+
+
+def peers_ahead(records: Records) -> str:
+    """The peers that were faster than spladerunner, with model and texts."""
+    ahead = []
+    for shape in SHAPES:
+        rates = throughput.speeds(result(records, f"throughput {shape}"))
+        for system, kinds in rates.items():
+            for kind, found in kinds.items():
+                if system != OWN and (ratio := median(found) / median(rates[OWN][kind])) > 1:
+                    ahead.append(f"{system}: {ratio:.2f} × as fast with {shape}, {kind}")
+    return (
+        f"Peers that were ahead: {'; '.join(ahead)}." if ahead else "No peer was ahead with any model or kind of text."
+    )
+
+
+def goals(records: Records) -> str:
+    """Each goal, what was measured, and whether it was met."""
+    base = throughput.speeds(result(records, "throughput bert-base"))
+    starts = result(records, "cold start")["processes"]
+    bare = median(starts[cold_start.PROCESSES[0]])
+    peaks = {name: rounds[-1] for name, rounds in result(records, "memory").items()}
+    machine_share = result(records, "share of the machine's int8 products")
+
+    def against(peer: str, least: float) -> tuple[str, str, bool]:
+        goal = f"BERT-base, mixed lengths: {least:g} × {peer}"
+        if MIXED not in base.get(peer, {}):
+            return goal, "failed", False
+        ratio = median(base[OWN][MIXED]) / median(base[peer][MIXED])
+        return goal, f"{ratio:.2f}", ratio >= least
+
+    def start(row: str, most: float) -> tuple[str, str, bool]:
+        ratio = median(starts[row]) / bare
+        return f"start, {row}: at most {most:g} × the import of its libraries", f"{ratio:.2f}", ratio <= most
+
+    def peak(name: str, most: float) -> tuple[str, str, bool]:
+        measured = median(max(round_.values()) for round_ in result(records, "memory")[name])
+        return f"peak memory, {name}: at most {most:.0f} MB", f"{measured:.1f} MB", measured <= most
+
+    def flat(name: str) -> tuple[str, str, bool]:
+        grown = max(peaks[name].values()) / peaks[name]["1000"] - 1
+        return f"memory of {name} flat after 1,000 texts, within 1 %", f"{grown:.1%}", grown <= 0.01
+
+    installed = sum(result(records, "size")["installed"][size.OWN].values())
+    reached = median(machine_share["documents"]) / median(machine_share["product"])
+    rows: list[tuple[str, str, bool]] = [
+        against("FastEmbed", 4),
+        against("FastEmbed", 3),
+        against("SPLADERunner 0.1.6", 3),
+        against("sentence-transformers 5, torch", 3),
+        against("sentence-transformers, ONNX int8", 1.3),
+        against("sentence-transformers, OpenVINO int8", 1),
+        ("BERT-base, 128 tokens: 70 % of the machine's int8 products", f"{reached:.0%}", reached >= 0.7),
+        start("embedded pair, a document", 1.3),
+        start("BERT-base int8", 2),
+        peak("embedded pair", 150),
+        peak("BERT-base int8", 450),
+        *map(flat, result(records, "memory")),
+        ("installation: at most 190 MB", f"{installed:.0f} MB", installed <= 190),
+    ]
+    return markdown_table(["goal", "measured", ""], [[*row[:2], "met" if row[2] else "missed"] for row in rows])
+
+
+def lever_summary(records: Records) -> str:
+    """What each lever gains, over all lengths and models, and whether it was kept."""
+    measured = [result(records, f"levers {shape}") for shape in levers.SHAPES]
+
+    def gains(variant: str) -> list[float]:
+        return [
+            median(seconds[levers.EXPORTED][length]) / median(seconds[variant][length])
+            for seconds, _, _ in measured
+            for length in seconds[variant]
+        ]
+
+    def between(values: Sequence[float]) -> str:
+        return f"{min(values):.2f} to {max(values):.2f}"
+
+    def lost(variant: str) -> str:
+        """Gain of the exported graph, over a variant without a lever."""
+        return between([1 / gain for gain in gains(variant)])
+
+    alone = result(records, "invariance")["speeds"]
+    names = invariance.variants(2)
+    batch = median(alone[names[0]]) / median(alone[names[2]])
+    token_scales = median(alone[names[4]]) / median(alone[names[0]])
+    opening = [opened["not optimized at export"] - opened[levers.EXPORTED] for _, _, opened in measured]
+    skipped = result(records, "tiles that a lower bound skips")
+    tiles = levers.VARIANTS[-1]
+    rows = [
+        ["exact products only where fast ones saturate", lost("products told to be exact everywhere"), "kept"],
+        ["one text a run, against padded batches of 8 (below)", f"{batch:.2f}", "kept; exact, too"],
+        ["sums and layer normalizations left apart", lost("sums fused with layer normalization"), "kept"],
+        ["one matrix as rows for embedding and decoder", lost("embedding looked up in the decoder's columns"), "kept"],
+        ["attention as one operator, without its mask", lost("attention in separate operators, with its mask"), "kept"],
+        ["graph optimized at export", f"{between(opening)} s less to open", "kept"],
+        ["pooling inside the graph", between(gains("pooling inside")), "not kept: slower than NumPy's maximum"],
+        ["scale and bias after the maximum", between(gains("pooling inside, scale and bias after it")), "not kept"],
+        ["vocabulary in tiles", between(gains(tiles)), "not kept"],
+        ["a scale for each token", f"{token_scales:.2f}", "not kept"],
+        ["a lower bound that skips tiles", f"skips {skipped:.0%} of the trained model's", "not kept"],
+    ]
+    return markdown_table(["lever", "speed with it, of that without", ""], rows)
+
+
+def report(name: str, write: Callable[[Any], str]) -> Block:
+    """Block with the report of one record."""
+    return Block((name,), lambda records: write(result(records, name)))
+
+
+THROUGHPUTS = tuple(f"throughput {shape}" for shape in SHAPES)
+SHARE = "share of the machine's int8 products"
+BLOCKS: Mapping[str, Block] = {
+    "headline": Block((*THROUGHPUTS, "cold start"), headline),
+    "goals": Block(("throughput bert-base", "cold start", "memory", "size", SHARE), goals),
+    **{f"throughput {shape}": report(f"throughput {shape}", partial(throughput.report, shape)) for shape in SHAPES},
+    "peers ahead": Block(THROUGHPUTS, peers_ahead),
+    "cold start": report("cold start", cold_start.report),
+    "latency": report("latency", latency.report),
+    "memory": report("memory", memory.report),
+    "callers": report("callers", callers.report),
+    "scaling": report("scaling", scaling.report),
+    "installed": report("size", lambda found: size.report(found["installed"])),
+    "graphs": report("size", lambda found: size.report_graphs(found["graphs"])),
+    "scale": report("scale", scale.report),
+    "levers bert-base": report("levers bert-base", partial(levers.report, "bert-base")),
+    "levers tiny-en": report("levers tiny-en", partial(levers.report, "tiny-en")),
+    "levers": Block(
+        ("levers bert-base", "levers tiny-en", "invariance", "tiles that a lower bound skips"), lever_summary
+    ),
+    "invariance": report("invariance", partial(invariance.report, cores=2)),
+    "share": report(SHARE, share.report),
+    "origins": Block((), origins),
+}
+PAGES = (
+    "README.md",
+    "benchmarks/README.md",
+    "benchmarks/lab/README.md",
+    "docs/design.md",
+    "docs/guide/export.md",
+)
+
+
+def read_records() -> dict[str, Any]:
+    """All records by name."""
+    return {
+        name: record
+        for path in (RESULTS, LAB_RESULTS)
+        for name, record in json.loads(path.read_text(encoding="utf-8")).items()
+    }
+
+
+def marked(page: str) -> Iterator[str]:
+    """Names of the blocks of a page's text, in order."""
+    return (match[2] for match in MARKED.finditer(page))
+
+
+def rewrite(page: str, records: Records) -> str:
+    """The text of a page with its blocks computed again, except those of stale records."""
+
+    def block(match: re.Match[str]) -> str:
+        found = BLOCKS[match[2]]
+        return match[0] if found.stale(records) else f"{match[1]}\n{found.text(records)}\n\n{match[4]}"
+
+    return MARKED.sub(block, page)
+
+
+def main() -> None:
+    """Rewrites the pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    records = read_records()
+    for name in PAGES:
+        path: Path = PROJECT / name
+        page = path.read_text(encoding="utf-8")
+        write_atomically(path, rewrite(page, records))
+        for block in marked(page):
+            stale = BLOCKS[block].stale(records)
+            print(f"{name}, {block}: {'left as it was, without ' + ', '.join(stale) if stale else 'computed'}")
+
+
+if __name__ == "__main__":
+    main()
