@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import Any, BinaryIO, cast
 
 from spladerunner.errors import OutputError, requires_extra
@@ -157,11 +158,10 @@ class Folder:
     def lock(self) -> None:
         """Keeps the folder for this process until it ends or calls unlock; raises BlockingIOError if another has it.
 
-        Only on this machine, on POSIX: elsewhere two processes may write the same files with the same content.
+        Only on this machine: elsewhere two processes may write the same files with the same content.
         """
-        if self._local and os.name == "posix":
-            import fcntl
-
+        if self._local:
+            fcntl = file_locks(self._path)
             Path(self._path).mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
@@ -187,6 +187,17 @@ class Folder:
 
         if self._filesystem.get_file_info(self._path).type == fs.FileType.Directory:
             self._filesystem.delete_dir(self._path)
+
+
+def file_locks(path: str | Path) -> ModuleType:
+    """The module fcntl. Raises OutputError on a system without: two processes would write to `path` at once."""
+    try:
+        import fcntl
+    except ModuleNotFoundError as error:
+        raise OutputError(
+            "Encoding files needs a POSIX system: this one has no file locks. Use Linux, macOS or WSL.", path=path
+        ) from error
+    return fcntl
 
 
 def _sync(folder: Path) -> None:

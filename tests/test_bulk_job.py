@@ -214,6 +214,17 @@ def test_an_output_that_exists_or_is_being_written_is_left_alone(tmp_path: Path,
     assert out.read_bytes() == before and not list(tmp_path.glob("*partial*"))
 
 
+@pytest.mark.parametrize("output", ["out", "out.parquet", "out/"])
+def test_a_system_without_file_locks_is_refused(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    corpus = write_corpus(tmp_path / "c.jsonl", 5)
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    with pytest.raises(OutputError, match="needs a POSIX system"):
+        encode(Expander(bundle), [Input(str(corpus))], f"{tmp_path}/{output}")
+    assert [path.name for path in tmp_path.iterdir() if path != bundle] == ["c.jsonl"]
+
+
 @pytest.mark.slow
 def test_a_full_disk_keeps_what_was_saved(tmp_path: Path, bundle: Path) -> None:
     corpus = write_corpus(tmp_path / "c.jsonl", 1500)

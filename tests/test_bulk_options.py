@@ -284,7 +284,7 @@ def test_a_reader_that_leaves_ends_the_command(bundle: Path, tmp_path: Path) -> 
         (["--max-ratio", "1.5"], "'1.5' is more than 1"),
         (["--min-weight", "0"], "'0' is not a positive number"),
         (["--keep", "url", "--format", "pgvector"], "--keep: only lines of these formats keep fields: json, indices"),
-        (["--engine", "ray", "--top", "3"], "--engine: not allowed with"),
+        (["--engine", "ray", "--keep", "url"], "--keep: only lines of these formats keep fields: json, indices"),
     ],
 )
 def test_options_that_do_not_fit_are_usage_errors(

@@ -10,12 +10,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from spladerunner import Expander, InputError, ModelFilesError, OutputError, SpladeRunnerError
 from spladerunner.bulk import encode
+from spladerunner.bulk.vectors import Vectors
 from spladerunner.distributed.files import PartEncoder, encode_files
 from spladerunner.distributed.worker import TableEncoder, WorkerModel
 from spladerunner.readers import Fields, Input
@@ -147,6 +149,30 @@ def test_an_engine_writes_the_folder_of_one_process(tmp_path: Path, bundle: Path
         encode_files(expander, 1, inputs, f"{tmp_path}/engine/", engine, skip_bad=True, part_lines=40)
 
 
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        ({"top": 3}, 60),
+        ({"min_weight": 0.3, "max_ratio": 0.5}, 60),
+        ({"windows": "max"}, 60),
+        ({"windows": "passages", "overlap": 1, "top": 2}, 150),
+    ],
+)
+def test_an_engine_prunes_and_reads_long_texts_as_one_process_does(
+    tmp_path: Path, bundle: Path, options: dict[str, Any], rows: int
+) -> None:
+    corpus = tmp_path / "c.tsv"
+    corpus.write_text("".join(f"d{n}\t{'the cat sat on the mat ' * (1 + n % 4)}\n" for n in range(60)))
+    expander, inputs = Expander(bundle, {"doc": 10}), [Input(str(corpus))]
+    expected = encode(expander, inputs, f"{tmp_path}/expected/", part_lines=16, **options)
+    vectors = Vectors(**options)
+    done = encode_files(expander, 1, inputs, f"{tmp_path}/engine/", engine, part_lines=16, vectors=vectors)
+    assert done == expected and done.documents == rows
+    assert contents(tmp_path / "engine") == contents(tmp_path / "expected")
+    whole = encode_files(expander, 1, inputs, f"{tmp_path}/whole/", engine, part_lines=16)
+    assert contents(tmp_path / "whole") != contents(tmp_path / "engine") and whole.documents == 60
+
+
 def test_parquet_and_compressed_inputs_are_read_from_any_part(tmp_path: Path, bundle: Path) -> None:
     import gzip
 
@@ -202,6 +228,8 @@ def test_what_an_engine_cannot_do_is_an_error(tmp_path: Path, bundle: Path) -> N
         encode_files(expander, 1, inputs, f"{tmp_path}/bad/", engine, part_lines=40)
     with pytest.raises(InputError, match="standard input cannot be read by several workers"):
         encode_files(expander, 1, [Input("-", "text")], f"{tmp_path}/pipe/", engine)
+    with pytest.raises(ValueError, match="overlap=3 has no effect without windows"):
+        encode_files(expander, 1, inputs, f"{tmp_path}/overlap/", engine, vectors=Vectors(overlap=3))
     with pytest.raises(SpladeRunnerError, match="given 2 of 3 parts"):
         encode_files(
             expander,

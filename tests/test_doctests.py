@@ -22,6 +22,9 @@ NEED_A_CHECKPOINT = {"export_bundle"}
 NEED_A_CLUSTER = {"spladerunner.distributed.ray", "spladerunner.distributed.spark"}
 """tests/clusters runs them, and the examples of their pages."""
 
+NEED_POSIX = {"spladerunner.bulk.job"}
+"""Encodes a file."""
+
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -33,7 +36,8 @@ def modules_with_examples() -> list[Any]:
             if ">>> " in path.read_text(encoding="utf-8"):
                 parts = path.relative_to(folder).with_suffix("").parts
                 name = ".".join([package, *(part for part in parts if part != "__init__")])
-                found.append(pytest.param(name, marks=[pytest.mark.torch] if folder.name == "export" else []))
+                needs = [pytest.mark.torch] * (folder.name == "export") + [pytest.mark.posix] * (name in NEED_POSIX)
+                found.append(pytest.param(name, marks=needs))
     return found
 
 

@@ -116,11 +116,7 @@ def encode(
     1 {"id": "d1", "vector": {"
     """
     output = os.fspath(output)
-    if windows is not None and overlap is None:
-        overlap = expander.max_length[role] // 4
-    elif windows is None and overlap is not None:
-        raise ValueError(f"overlap={overlap} has no effect without windows: give windows='max' or 'passages'")
-    vectors = Vectors(role, windows, overlap, min_weight, max_ratio, top)
+    vectors = Vectors(role, windows, overlap, min_weight, max_ratio, top).for_model(expander)
     total = _count_lines(inputs)
     if shard.of > 1 and total is None:
         raise InputError("Standard input and pipes cannot be sharded: their length is unknown. Give files.")

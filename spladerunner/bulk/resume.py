@@ -20,6 +20,7 @@ from pathlib import Path
 
 from spladerunner.bulk.writer import START, State
 from spladerunner.errors import OutputError, requires_extra
+from spladerunner.filesystem import file_locks
 from spladerunner.readers.records import Record
 from spladerunner.vector import SparseVector
 
@@ -184,12 +185,7 @@ class Output:
         return OutputError(message, path=self._path)
 
     def _lock(self) -> int:
-        try:
-            import fcntl
-        except ModuleNotFoundError as error:
-            raise self._error(
-                "Encoding files needs a POSIX system: this one has no file locks. Use Linux, macOS or WSL."
-            ) from error
+        fcntl = file_locks(self._path)
         file = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from spladerunner.expander import Expander
@@ -29,6 +29,17 @@ class Vectors:
     min_weight: float | None = None
     max_ratio: float | None = None
     top: int | None = None
+
+    def for_model(self, expander: Expander) -> Vectors:
+        """The same with an overlap, if there are windows: by default a quarter of the model's length.
+
+        Raises ValueError if there is an overlap without windows.
+        """
+        if self.windows is not None and self.overlap is None:
+            return replace(self, overlap=expander.max_length[self.role] // 4)
+        if self.windows is None and self.overlap is not None:
+            raise ValueError(f"overlap={self.overlap} has no effect without windows: give windows='max' or 'passages'")
+        return self
 
     def of(self, expander: Expander, texts: Iterable[str]) -> Iterator[Passage]:
         """Encodes the texts: a passage for each text, or each window of it if windows is "passages"."""

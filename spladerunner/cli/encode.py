@@ -125,8 +125,6 @@ def _run(options: argparse.Namespace) -> None:
         parser.error(f"argument --engine: {options.output} is not a folder of parts; end it in /")
     if options.engine and options.shard != "1/1":
         parser.error("argument --engine: not allowed with argument --shard")
-    if options.engine and any(getattr(options, name) for name in ("keep", "windows", "top", "min_weight", "max_ratio")):
-        parser.error("argument --engine: not allowed with --keep, --windows, --top, --min-weight and --max-ratio")
     if options.overlap is not None and not options.windows:
         parser.error("argument --overlap: has no effect without argument --windows")
     in_parquet = is_parquet(options.output)
@@ -212,6 +210,7 @@ def _is_folder(output: str) -> bool:
 
 
 def _encode_on_engine(options: argparse.Namespace, expander: Expander, inputs: list[Input], fields: Fields) -> Progress:
+    from spladerunner.bulk.vectors import Vectors
     from spladerunner.distributed.files import encode_files
 
     parser: argparse.ArgumentParser = options.parser
@@ -231,7 +230,9 @@ def _encode_on_engine(options: argparse.Namespace, expander: Expander, inputs: l
         inputs,
         options.output,
         encode_parts,
-        role=options.role,
+        vectors=Vectors(
+            options.role, options.windows, options.overlap, options.min_weight, options.max_ratio, options.top
+        ),
         format=options.format or "indices",
         fields=fields,
         part_lines=options.part_lines,

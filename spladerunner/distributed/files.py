@@ -20,7 +20,6 @@ from spladerunner.distributed.worker import WorkerModel
 from spladerunner.errors import InputError, OutputError, SpladeRunnerError
 from spladerunner.expander import Expander
 from spladerunner.filesystem import Folder
-from spladerunner.model.manifest import RoleName
 from spladerunner.parquet.parts import Job, Part, Parts, find_part, write_manifest
 from spladerunner.readers.files import Input
 from spladerunner.readers.lines import Start, starts_of_parts
@@ -38,7 +37,7 @@ class PartEncoder:
     inputs: tuple[Input, ...]
     folder: str
     job: Job
-    role: RoleName
+    vectors: Vectors
     fields: Fields
     skip_bad: bool
 
@@ -54,9 +53,7 @@ class PartEncoder:
         if found is None:
             expander = self.model.open()
             writer = PartWriter(folder, self.job, expander.vocabulary, number, start.count)
-            encode_lines(
-                expander, lines, writer, Vectors(self.role), self.job["format"], None, self.skip_bad, lambda _: None
-            )
+            encode_lines(expander, lines, writer, self.vectors, self.job["format"], None, self.skip_bad, lambda _: None)
             return writer.parts[0]
         part, job = found
         compare(job, self.job, folder, self.folder)
@@ -79,6 +76,8 @@ class PartEncoder:
             return pickle.dumps(error)
 
 
+DOCUMENTS = Vectors()
+
 Engine = Callable[[PartEncoder, Sequence[Start]], Iterable[bytes]]
 """Yields the results of the parts that begin at these lines, each once or more often, in any order."""
 
@@ -90,7 +89,7 @@ def encode_files(
     output: str,
     engine: Engine,
     *,
-    role: RoleName = "doc",
+    vectors: Vectors = DOCUMENTS,
     format: str = "indices",
     fields: Fields = BEIR,
     part_lines: int = PART_LINES,
@@ -98,16 +97,18 @@ def encode_files(
 ) -> Progress:
     """Encodes the records of the inputs to a folder of parts on an engine.
 
-    As bulk.encode, but an id is looked for only in its own part. Raises InputError if an input is a pipe.
+    As bulk.encode, but an id is looked for only in its own part. Raises InputError if an input is a pipe, and
+    ValueError if options do not fit each other.
     """
+    vectors = vectors.for_model(expander)
     pipes = [source.name for source in inputs if source.size() is None]
     if pipes:
         raise InputError(f"{pipes[0]} cannot be read by several workers. Give files.")
-    job = parquet_job(expander, job_options(expander, inputs, Vectors(role), format, fields, Shard(), None), part_lines)
+    job = parquet_job(expander, job_options(expander, inputs, vectors, format, fields, Shard(), None), part_lines)
     folder = Folder(output)
     try:
         finished = begin(folder, job, output)
-        encoder = PartEncoder(WorkerModel.of(expander, threads), tuple(inputs), output, job, role, fields, skip_bad)
+        encoder = PartEncoder(WorkerModel.of(expander, threads), tuple(inputs), output, job, vectors, fields, skip_bad)
         starts = list(starts_of_parts(inputs, part_lines)) or [Start()]
         complete = _complete(folder, job, starts, engine(encoder, starts))
     finally:
