@@ -6,11 +6,15 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from spladerunner import Expander
 from tests.small_model import write_bundle
+
+if TYPE_CHECKING:
+    from tests.hub_server import Hub
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -68,6 +72,15 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return SHARED
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A Hub on loopback, without repositories."""
+    from tests.hub_server import Hub, serving
+
+    with serving(Hub()) as hub:
+        yield hub
 
 
 @pytest.fixture

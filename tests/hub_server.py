@@ -8,7 +8,8 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -303,10 +304,14 @@ class _Server(ThreadingHTTPServer):
         """A client that hangs up is not worth a line."""
 
 
-def serve(hub: Hub) -> _Server:
-    """Starts a server for the hub on a free port, in a thread; its caller shuts it down."""
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
-    hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    hub.content = f"http://localhost:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
+@contextmanager
+def serving(hub: Hub) -> Iterator[Hub]:
+    """Serves the hub on a free port, in a thread."""
+    with _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub})) as server:
+        hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        hub.content = f"http://localhost:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield hub
+        finally:
+            server.shutdown()

@@ -22,7 +22,7 @@ from spladerunner.distributed.files import PartEncoder, encode_files
 from spladerunner.distributed.worker import TableEncoder, WorkerModel
 from spladerunner.readers import Fields, Input
 from spladerunner.readers.lines import Start
-from tests.hub_server import Hub, serve
+from tests.hub_server import Hub
 from tests.small_model import change_manifest
 from tests.test_bulk_job import write_corpus
 from tests.test_bulk_parts import contents
@@ -100,32 +100,24 @@ def test_a_worker_opens_a_model_once_and_refuses_another_one(bundle: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_workers_of_a_node_download_a_model_once(tmp_path: Path, bundle: Path) -> None:
+def test_the_workers_of_a_node_download_a_model_once(hub: Hub, tmp_path: Path, bundle: Path) -> None:
     code = (
         "import sys, pickle; from spladerunner.distributed.worker import WorkerModel; "
         "model = pickle.loads(bytes.fromhex(sys.argv[1])); print(model.open().fingerprint)"
     )
-    hub = Hub()
-    server = serve(hub)
-    try:
-        hub.add_folder("owner/bundle", bundle)
-        model = WorkerModel.of(Expander(bundle), 1)
-        arguments = {**dict(model.arguments), "model": "owner/bundle"}
-        remote = pickle.dumps(replace(model, arguments=tuple(sorted(arguments.items())))).hex()
-        downloads = []
-        for count in (1, 3):
-            environment = {**os.environ, "HF_HOME": str(tmp_path / str(count)), "HF_ENDPOINT": hub.endpoint}
-            command = [sys.executable, "-c", code, remote]
-            workers = [
-                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(count)
-            ]
-            assert {worker.communicate()[0].strip() for worker in workers} == {model.fingerprint}
-            downloads.append(sorted(hub.downloads()))
-            hub.requests.clear()
-        assert downloads[1] == downloads[0]
-    finally:
-        server.shutdown()
-        server.server_close()
+    hub.add_folder("owner/bundle", bundle)
+    model = WorkerModel.of(Expander(bundle), 1)
+    arguments = {**dict(model.arguments), "model": "owner/bundle"}
+    remote = pickle.dumps(replace(model, arguments=tuple(sorted(arguments.items())))).hex()
+    downloads = []
+    for count in (1, 3):
+        environment = {**os.environ, "HF_HOME": str(tmp_path / str(count)), "HF_ENDPOINT": hub.endpoint}
+        command = [sys.executable, "-c", code, remote]
+        workers = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+        assert {worker.communicate()[0].strip() for worker in workers} == {model.fingerprint}
+        downloads.append(sorted(hub.downloads()))
+        hub.requests.clear()
+    assert downloads[1] == downloads[0]
 
 
 def test_an_engine_writes_the_folder_of_one_process(tmp_path: Path, bundle: Path) -> None:

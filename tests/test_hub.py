@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,12 @@ from spladerunner import Expander, UnknownModelError, fetch
 from spladerunner.model.hub import split_revision
 from spladerunner.models import EMBEDDED, embedded_folder
 from tests.conftest import ROOT
-from tests.hub_server import TOKEN, Hub, Repository, serve
+from tests.hub_server import TOKEN, Hub, Repository
 from tests.small_model import SYMMETRIC, SmallGraph, move_weights, tokenizer, write_bundle
 
 pytestmark = pytest.mark.slow  # each test starts processes
 
 BUNDLE = "owner/bundle"
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    state = Hub()
-    server = serve(state)
-    yield state
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture

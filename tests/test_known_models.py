@@ -35,7 +35,7 @@ from tests.checkpoints import (
     save_sentence_transformers,
 )
 from tests.conftest import ROOT
-from tests.hub_server import Hub, serve
+from tests.hub_server import Hub, serving
 from tests.small_model import TOKENS
 from tests.torch_reference import torch_weights
 
@@ -138,10 +138,8 @@ def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hub, di
     hub = Hub()
     for name, folder in checkpoints.items():
         hub.add_folder(name, folder)
-    server = serve(hub)
-    yield hub, checkpoints
-    server.shutdown()
-    server.server_close()
+    with serving(hub):
+        yield hub, checkpoints
 
 
 FEW_TEXTS = """

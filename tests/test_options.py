@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from spladerunner import Expander
 from spladerunner.cli.main import build_parser
 from spladerunner.cli.options import open_expander, positive_count, positive_weight
-from tests.hub_server import Hub, serve
+from tests.hub_server import Hub
 from tests.small_collection import write_beir
 from tests.small_model import write_bundle
 from tests.test_cli import COMMAND, run
@@ -90,14 +89,10 @@ def test_a_weight_is_a_positive_number(text: str) -> None:
 
 
 @pytest.fixture
-def hub(bundle: Path) -> Iterator[Hub]:
+def hub(hub: Hub, bundle: Path) -> Hub:
     """A Hub with one repository, whose default branch moves from the bundle to another one after `fetch`."""
-    state = Hub()
-    state.add_folder(REPOSITORY, bundle)
-    server = serve(state)
-    yield state
-    server.shutdown()
-    server.server_close()
+    hub.add_folder(REPOSITORY, bundle)
+    return hub
 
 
 @pytest.mark.slow

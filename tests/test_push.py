@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from spladerunner.model.manifest import MANIFEST
-from tests.hub_server import TOKEN, Hub, Repository, serve
+from tests.hub_server import TOKEN, Hub, Repository
 from tests.small_model import change_manifest, records
 from tests.test_hub import command
 
@@ -26,15 +25,6 @@ pipeline_tag: feature-extraction
 ---
 # A card
 """
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    state = Hub()
-    server = serve(state)
-    yield state
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture

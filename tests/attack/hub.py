@@ -11,7 +11,7 @@ from random import Random
 from spladerunner import Expander
 from tests.attack.files import damage
 from tests.attack.tries import Tried
-from tests.hub_server import Hub, Repository, serve
+from tests.hub_server import Hub, Repository, serving
 from tests.small_model import write_bundle
 from tests.test_hub import BUNDLE, command
 
@@ -25,9 +25,7 @@ def hostile(chosen: Random) -> Iterator[Tried]:
         folder = Path(made)
         bundle = write_bundle(folder / "bundle")
         (expected,) = Expander(bundle).expand("the cat sat")
-        hub = Hub()
-        server = serve(hub)
-        try:
+        with serving(Hub()) as hub:
             for number in range(1_000_000):
                 repository = hub.add_folder(BUNDLE, bundle)
                 change = make_hostile(chosen, hub, repository, folder)
@@ -47,9 +45,6 @@ def hostile(chosen: Random) -> Iterator[Tried]:
                     failure = None
                 yield Tried(1, failure)
                 hub.cuts.clear()
-        finally:
-            server.shutdown()
-            server.server_close()
 
 
 def make_hostile(chosen: Random, hub: Hub, repository: Repository, folder: Path) -> str:
