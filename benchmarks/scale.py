@@ -1,5 +1,7 @@
 """Workers of Ray and Spark against one process with as many threads; and what a billion passages take.
 
+    python -m benchmarks.scale SHARED FOLDER [--try]
+
 One worker to as many as there are cores are measured. What more nodes do is simulated, from rates that are measured
 here. Texts are SciFact abstracts of 100 to 200 tokens.
 """
@@ -10,18 +12,19 @@ import json
 import os
 import pickle
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.environments import clusters_python
-from benchmarks.harness import RESULTS, argument_parser, in_rounds, machine, markdown_table, save_result, seconds
-from benchmarks.workload import choose_texts, texts_file
+from benchmarks.harness import argument_parser, in_rounds, machine, markdown_table, save_result, seconds, spread
+from benchmarks.workload import bundle_of, prepare, texts_file
 from spladerunner import Expander
 from spladerunner.bulk import encode
 from spladerunner.filesystem import Folder
@@ -31,9 +34,12 @@ from spladerunner.parquet.parts import Part, part_name, write_manifest
 from spladerunner.readers import Input
 from spladerunner.readers.lines import starts_of_parts
 
-SYSTEMS = ("process", "ray", "spark")
-COPIES = 60
-"""Copies of the 16 texts for each worker."""
+SYSTEMS = {"process": "one process", "ray": "Ray", "spark": "Spark"}
+MODELS = {"distilbert": "DistilBERT int8", "bert-base": "BERT-base int8"}
+"""Shapes with random weights that keep as many weights a text as a trained model."""
+
+COPIES = 160
+"""Copies of the 16 texts for each worker with the embedded pair: some ten seconds."""
 
 ROUNDS = 3
 BILLION = 10**9
@@ -41,13 +47,12 @@ PART_LINES = 10_000
 CORES_OF_A_NODE = 32
 NODES = (1, 4, 16, 64, 256, 1024)
 
-VCPU_HOUR = 0.0425
-"""Dollars: c5.2xlarge of AWS in us-east-1 on demand, 0.34 an hour for 8 vCPUs, in the guide of EC2 Auto Scaling."""
+VCPU_HOUR = 0.34 / 8
+"""Dollars: a c5.2xlarge of AWS in us-east-1 on demand, of 8 vCPUs, in the example of
+https://docs.aws.amazon.com/autoscaling/ec2/userguide/weights-spot-price-per-unit-hour-example.html"""
 
 GB_MONTH = 0.023
-"""Dollars: the standard class of AWS S3 in us-east-1."""
-
-MODELS = {"embedded pair": "tiny-en", "DistilBERT int8": "distilbert", "BERT-base int8": "bert-base"}
+"""Dollars: the first 50 TB in S3 Standard of AWS in us-east-1, https://aws.amazon.com/s3/pricing/"""
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,17 @@ class Rates:
         stages = self.seconds(nodes)
         return max(stages, key=lambda name: stages[name])
 
+    def bottleneck_moves(self) -> int:
+        """The number of nodes from which encoding is not the longest stage.
 
-def run(python: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+        >>> rates = Rates(encoded=10.0, scanned=1e6, results=1000.0, stored=8000.0, vector=80.0)
+        >>> rates.bottleneck_moves(), rates.bottleneck(3125), rates.bottleneck(3126)
+        (3126, 'encode', "driver's scan")
+        """
+        return next(nodes for nodes in count(1) if self.bottleneck(nodes) != "encode")
+
+
+def run(python: Path, job: Mapping[str, Any]) -> dict[str, float]:
     """The figures of a job in a fresh process. Raises RuntimeError with its last line if it fails."""
     environment = {**os.environ, "PYSPARK_PYTHON": str(python), "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1"}
     script = Path(__file__).with_name("scale_jobs.py")
@@ -99,45 +113,51 @@ def run(python: Path, job: Mapping[str, Any]) -> dict[str, Any]:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=1200,
+        timeout=600,
         check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{job['system']} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def measure_workers(python: Path, texts: Path, cores: int, copies: int, rounds: int) -> dict[str, dict[str, Any]]:
-    """Median figures of each system by the number of workers, measured in turn."""
-    found: dict[str, list[dict[str, Any]]] = {}
+def measure(python: Path, jobs: Mapping[str, Mapping[str, Any]], rounds: int) -> dict[str, list[dict[str, float]]]:
+    """The figures of each job in each round, the jobs in turn."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
 
-    def measurement(system: str, workers: int) -> Any:
-        def call() -> float:
-            job = {
-                "system": system,
-                "workers": workers,
-                "texts": str(texts),
-                "copies": copies * workers,
-                "model": str(embedded_folder()),
-            }
-            found.setdefault(f"{system} {workers}", []).append(run(python, job))
-            return 0.0
+    def measurement(name: str) -> float:
+        found[name].append(run(python, jobs[name]))
+        return found[name][-1]["docs_per_second"]
 
-        return call
+    in_rounds({name: partial(measurement, name) for name in jobs}, rounds)
+    return found
 
-    calls = {f"{name} {n}": measurement(name, n) for n in range(1, cores + 1) for name in SYSTEMS}
-    in_rounds(calls, rounds)
-    return {name: {key: median(each[key] for each in runs) for key in runs[0]} for name, runs in found.items()}
+
+def jobs_of_workers(texts: Path, cores: int, copies: int) -> dict[str, dict[str, Any]]:
+    """A job for each system and number of workers, with the embedded pair."""
+    job = {"texts": str(texts), "model": str(embedded_folder())}
+    return {
+        f"{system} {workers}": {**job, "system": system, "workers": workers, "copies": copies * workers}
+        for workers in range(1, cores + 1)
+        for system in SYSTEMS
+    }
+
+
+def jobs_of_models(folder: Path, cores: int, copies: int) -> dict[str, dict[str, Any]]:
+    """A job for each larger model, in one process with a thread for each core."""
+    job = {"texts": str(texts_file(folder)), "system": "process", "workers": cores, "copies": copies}
+    return {shape: {**job, "model": str(bundle_of(folder, shape))} for shape in MODELS}
 
 
 def driver_rates(folder: Path) -> dict[str, float]:
     """Lines a second that the driver scans, and parts a second that it lists."""
-    lines, parts = 2_000_000, 20_000
+    lines, parts = 1_000_000, 10_000
     path = folder / "scan.tsv"
+    text = "a passage of sixty words, as MS MARCO has them, each of some five letters " * 5
     with path.open("w") as file:
         for number in range(lines):
-            file.write(f"{number}\tThe Manhattan Project and its atomic bomb helped bring an end to World War II.\n")
+            file.write(f"{number}\t{text}\n")
     scan = seconds(lambda: sum(1 for _ in starts_of_parts([Input(str(path))], PART_LINES)))
     path.unlink()
     digest = "0" * 64
@@ -150,34 +170,26 @@ def driver_rates(folder: Path) -> dict[str, float]:
     return {"scanned": lines / scan, "results": parts / listed}
 
 
-def bytes_in_parquet(texts: Sequence[str], folder: Path) -> dict[str, float]:
+def size_in_parquet(model: Path, texts: Path, folder: Path) -> dict[str, float]:
     """Bytes and weights of a vector in a part."""
-    corpus = folder / "bytes.txt"
-    corpus.write_text("".join(" ".join(text.split()) + "\n" for text in texts), encoding="utf-8")
-    encode(Expander(), [Input(str(corpus))], folder / "bytes.parquet")
-    weights = [len(vector) for vector in Expander().encode(texts)]
-    return {
-        "bytes": (folder / "bytes.parquet").stat().st_size / len(texts),
-        "weights": sum(weights) / len(weights),
-    }
+    typical = json.loads(texts.read_text(encoding="utf-8"))["typical"]
+    corpus, output = folder / "size.txt", folder / f"{model.parent.name}.parquet"
+    corpus.write_text("".join(" ".join(text.split()) + "\n" for text in typical), encoding="utf-8")
+    expander = Expander(model)
+    encode(expander, [Input(str(corpus))], output)
+    weights = sum(map(len, expander.encode(typical)))
+    return {"bytes": output.stat().st_size / len(typical), "weights": weights / len(typical)}
 
 
-def rates_of_models() -> dict[str, float]:
-    """Documents a second and core of each model, from the records of benchmarks.throughput on texts of this length."""
-    records = json.loads(RESULTS.read_text(encoding="utf-8"))
-    rates = {}
-    for name, shape in MODELS.items():
-        record = records[f"throughput {shape}"]
-        rounds = record["result"]["rounds"]["spladerunner"]
-        cores = int(record["machine"].split(" cores")[0].split()[-1])
-        rates[name] = median(each["docs_per_second"]["typical"] for each in rounds) / cores
-    return rates
+def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The median of each figure."""
+    return {key: median(each[key] for each in rounds) for key in rounds[0]}
 
 
 def rates_of(result: Mapping[str, Any]) -> Rates:
     """The rates of a result, on Ray with all its workers."""
     most = max(int(name.split()[1]) for name in result["workers"])
-    figures = result["workers"][f"ray {most}"]
+    figures = medians(result["workers"][f"ray {most}"])
     driver = result["driver"]
     return Rates(
         figures["docs_per_second"] / most,
@@ -190,17 +202,18 @@ def rates_of(result: Mapping[str, Any]) -> Rates:
 
 def report(result: Mapping[str, Any]) -> str:
     """The tables: measured workers, simulated nodes, and a billion passages."""
-    workers: Mapping[str, Mapping[str, float]] = result["workers"]
+    workers = {name: medians(rounds) for name, rounds in result["workers"].items()}
     measured = []
     for name, figures in workers.items():
-        system, count = name.split()
-        share = figures["docs_per_second"] / workers[f"process {count}"]["docs_per_second"]
+        system, number = name.split()
+        share = figures["docs_per_second"] / workers[f"process {number}"]["docs_per_second"]
         measured.append(
             [
-                {"process": "one process", "ray": "Ray", "spark": "Spark"}[system],
-                count,
+                SYSTEMS[system],
+                number,
                 f"{figures['docs_per_second']:.0f}",
                 f"{100 * share:.0f} %",
+                f"{spread([each['docs_per_second'] for each in result['workers'][name]]):.0%}",
                 f"{figures['seconds_to_first_row']:.1f}",
                 f"{figures['peak_mb']:.0f}",
                 f"{figures['models_opened'] / figures['workers']:.0f}",
@@ -210,24 +223,57 @@ def report(result: Mapping[str, Any]) -> str:
     simulated = [
         [f"{nodes:,}", f"{rates.documents_per_second(nodes):,.0f}", rates.bottleneck(nodes)] for nodes in NODES
     ]
-    size = result["parquet"]
+    moves = rates.bottleneck_moves()
+    cores = max(int(name.split()[1]) for name in workers)
+    speeds = {"embedded pair": workers[f"process {cores}"]} | {
+        name: medians(result["models"][shape]) for shape, name in MODELS.items()
+    }
     billion = []
-    for name, rate in result["models"].items():
-        hours = BILLION / rate / 3600
-        billion.append([name, f"{rate:.1f}", f"{hours:,.0f}", f"{hours * VCPU_HOUR:,.0f}"])
-    stored = size["bytes"] * BILLION / 1e9
-    bytes_of_pair = (
-        f"A vector of the embedded pair has {size['weights']:.0f} weights and {size['bytes']:.0f} bytes in Parquet: "
-        f"{stored:,.0f} GB for a billion, {stored * GB_MONTH:,.0f} dollars a month."
-    )
-    head = ["", "workers or threads", "documents a second", "of one process", "first row, s", "MB a worker", "models"]
+    for name, figures in speeds.items():
+        rate, size = figures["docs_per_second"] / cores, result["parquet"][name]
+        hours, stored = BILLION / rate / 3600, size["bytes"] * BILLION / 1e9
+        billion.append(
+            [
+                name,
+                f"{rate:.1f}",
+                f"{hours:,.0f}",
+                f"{hours * VCPU_HOUR:,.0f}",
+                f"{size['weights']:.0f}",
+                f"{stored:,.0f}",
+                f"{stored * GB_MONTH:,.0f}",
+            ]
+        )
+    billion.append(["on a GPU", "not measured", *[""] * 5])
     return "\n\n".join(
         [
-            markdown_table(head, measured),
-            f"Simulated: nodes of {CORES_OF_A_NODE} cores, a billion passages.",
+            markdown_table(
+                [
+                    "",
+                    "workers or threads",
+                    "documents a second",
+                    "of one process",
+                    "spread",
+                    "first row, s",
+                    "MB a worker",
+                    "models a worker",
+                ],
+                measured,
+            ),
+            f"Simulated, a billion passages on nodes of {CORES_OF_A_NODE} cores:",
             markdown_table(["nodes", "documents a second", "longest stage"], simulated),
-            markdown_table(["a billion passages", "documents a second and core", "core-hours", "dollars"], billion),
-            bytes_of_pair,
+            f"Up to {moves - 1:,} nodes encoding is the longest stage; from {moves:,} on, {rates.bottleneck(moves)}.",
+            markdown_table(
+                [
+                    "a billion passages",
+                    "documents a second and core",
+                    "core-hours",
+                    "dollars",
+                    "weights a vector",
+                    "GB in Parquet",
+                    "dollars a month",
+                ],
+                billion,
+            ),
         ]
     )
 
@@ -237,23 +283,21 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--try", action="store_true", dest="tried", help="one round of few texts, and nothing saved")
     arguments = parser.parse_args()
-    folder = arguments.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    if not texts_file(folder).exists():
-        data = arguments.shared / "data"
-        lines = (data / "scifact" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
-        texts = choose_texts([json.loads(line) for line in lines], data / "bert-base-uncased-vocab.txt")
-        texts_file(folder).write_text(json.dumps(texts), encoding="utf-8")
-    typical = json.loads(texts_file(folder).read_text(encoding="utf-8"))["typical"]
-    copies, rounds = (6, 1) if arguments.tried else (COPIES, ROUNDS)
-    python = Path(sys.executable) if arguments.tried else clusters_python(folder)
+    folder: Path = arguments.folder
+    prepare(arguments.shared, folder, tuple(MODELS))
+    copies, rounds = (8, 1) if arguments.tried else (COPIES, ROUNDS)
+    python = clusters_python(folder)
+    cores, texts = available_cores(), texts_file(folder)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
+        models = {"embedded pair": embedded_folder()} | {
+            name: bundle_of(folder, shape) for shape, name in MODELS.items()
+        }
         result = {
-            "workers": measure_workers(python, texts_file(folder), available_cores(), copies, rounds),
+            "workers": measure(python, jobs_of_workers(texts, cores, copies), rounds),
+            "models": measure(python, jobs_of_models(folder, cores, max(1, copies // 8)), rounds),
             "driver": driver_rates(Path(scratch)),
-            "parquet": bytes_in_parquet(typical, Path(scratch)),
-            "models": rates_of_models(),
+            "parquet": {name: size_in_parquet(model, texts, Path(scratch)) for name, model in models.items()},
         }
     if not arguments.tried:
         save_result("scale", result)
