@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spladerunner import Expander, ModelFilesError, ProviderError
-from spladerunner.inference import batch_encoder, batches, providers
+from spladerunner.inference import batch_encoder, batches, host_memory, providers
 from spladerunner.inference.batch_encoder import BatchEncoder
 from spladerunner.inference.batches import Batch, TokenBudget
 from spladerunner.inference.providers import CPU, Device
@@ -60,11 +60,11 @@ class Limited(Session):
         super().__init__(path, device=Device("cpu", 0))
         self.ran: list[tuple[int, ...]] = []
 
-    def run_batch(self, batch: Batch) -> Any:
+    def run_batch(self, batch: Batch, weights: Any) -> None:
         if batch.tokens > self.room:
             raise DeviceMemoryError(f"failed on {batch.tokens} tokens")
         self.ran.append(batch.ids.shape)
-        return super().run_batch(batch)
+        super().run_batch(batch, weights)
 
 
 def open_encoder(folder: Path) -> tuple[BatchEncoder, Limited, Tokenizer]:
@@ -89,9 +89,9 @@ def test_texts_run_together(pooled_bundle: Path, monkeypatch: pytest.MonkeyPatch
     ran: list[tuple[int, ...]] = []
     run_batch = Session.run_batch
 
-    def observe(session: Session, batch: Batch) -> Any:
+    def observe(session: Session, batch: Batch, weights: Any) -> None:
         ran.append(batch.ids.shape)
-        return run_batch(session, batch)
+        run_batch(session, batch, weights)
 
     monkeypatch.setattr(Session, "run_batch", observe)
     expander = Expander(pooled_bundle)
@@ -183,15 +183,30 @@ def test_the_budget_follows_the_free_memory_and_is_capped(pooled_bundle: Path, m
         assert open_encoder(pooled_bundle)[0].budget.tokens == expected
 
 
-def test_buffers_of_a_shape_are_reused(pooled_bundle: Path) -> None:
+def test_memory_of_runs_is_reused(pooled_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, session, tokens = open_encoder(pooled_bundle)
+    allocated: list[int] = []
+    allocate = host_memory._allocate
+
+    def observe(size: int, device: Device) -> Any:
+        allocated.append(size)
+        return allocate(size, device)
+
+    monkeypatch.setattr(host_memory, "_allocate", observe)
     for words in ("the cat", "dog"):
-        for _ in range(2):
-            encoder.encode(Batch.of([(0, tokens.encode(words, 32))] * 3, 16))
-    assert list(session._buffers) == [(3, 16)]
+        for rows in (3, 2, 3):
+            batch = [tokens.encode(words, 32)] * rows
+            found = encoder.encode(Batch.of(list(enumerate(batch)), 16))
+            assert found == [encoder(text) for text in batch]
+    assert set(session._bound) == {(3, 16), (2, 16), (1, 4), (1, 3)}
+    assert allocated == [2048], "for 3 x 89 weights of 4 bytes"
+
+
+def test_shapes_that_stay_bound_are_bounded(pooled_bundle: Path) -> None:
+    encoder, session, tokens = open_encoder(pooled_bundle)
     for rows in range(1, 70):
         encoder.encode(Batch.of([(0, tokens.encode("dog", 32))] * rows, 16))
-    assert len(session._buffers) <= 64
+        assert (rows, 16) in session._bound and len(session._bound) <= 64
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -200,9 +215,13 @@ def test_numbers_that_are_not_finite_are_an_error(
     pooled_bundle: Path, monkeypatch: pytest.MonkeyPatch, value: float, kind: type[np.floating[Any]]
 ) -> None:
     encoder, session, tokens = open_encoder(pooled_bundle)
-    weights = np.zeros((1, len(tokens.vocabulary)), dtype=kind)
-    weights[0, 7] = -value  # NaN of either sign
-    monkeypatch.setattr(session, "run_batch", lambda _: weights)
+
+    def run_batch(_: Batch, weights: Any) -> None:
+        weights[:] = 0
+        weights[0, 7] = -value  # NaN of either sign
+
+    monkeypatch.setattr(session, "run_batch", run_batch)
+    monkeypatch.setattr(session, "output_type", np.dtype(kind))
     with pytest.raises(ModelFilesError, match="not finite"):
         encoder(tokens.encode("the cat", 32))
 

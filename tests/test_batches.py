@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from spladerunner import SparseVector
 from spladerunner.inference.batches import (
     CHUNK,
+    MOST_TEXTS,
     Batch,
     TokenBudget,
     group,
@@ -69,6 +70,11 @@ def test_batches_hold_each_text_once_within_the_budget(sizes: list[int], budget:
             assert batch.mask[row].tolist() == [1] * size + [0] * (length - size)
             assert batch.type_ids[row].tolist() == [2] * size + [0] * (length - size)
             assert batch.content_tokens[row] == size
+
+
+def test_a_batch_of_short_texts_is_bounded_by_the_weights_that_it_writes() -> None:
+    texts = [(place, text_of(5)) for place in range(MOST_TEXTS + 3)]
+    assert [len(batch.places) for batch in group(texts, 10**6, 512)] == [MOST_TEXTS, 3]
 
 
 @given(st.integers(1, 10_000), st.integers(1, 10_000))

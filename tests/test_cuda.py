@@ -18,6 +18,7 @@ WORKING = CudaState("580.65", (Card("NVIDIA H200", 150 * 2**30, 140 * 2**30),), 
     ("changes", "expected"),
     [
         ({"driver": None, "cards": ()}, "No NVIDIA driver was found"),
+        ({"driver": "", "cards": ()}, "not known without nvidia-ml-py: pip install nvidia-ml-py"),
         ({"cards": ()}, "The driver 580.65 finds no card"),
         ({"supported": (12, 4)}, "supports CUDA 12.4, and this onnxruntime needs 13.0: update the driver"),
         ({"cudnn": False}, "cuDNN 9 cannot be loaded: pip install 'onnxruntime-gpu[cuda,cudnn]'"),
@@ -44,6 +45,7 @@ def stand_in_for_nvml(monkeypatch: pytest.MonkeyPatch, *, starts: bool) -> None:
     nvml.nvmlSystemGetDriverVersion = lambda: "550.54"
     nvml.nvmlDeviceGetCount = lambda: 2
     nvml.nvmlDeviceGetHandleByIndex = lambda at: at
+    nvml.nvmlDeviceGetUUID = lambda at: f"GPU-{at}5f"
     nvml.nvmlDeviceGetName = lambda at: f"card {at}"
     nvml.nvmlDeviceGetMemoryInfo = lambda at: types.SimpleNamespace(total=1000 + at, free=100 + at)
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
@@ -58,8 +60,32 @@ def test_driver_and_cards_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert free_memory(Device("cuda", 2)) is None and free_memory(Device("dml", 0)) is None
 
 
-def test_no_driver_and_no_library_are_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("1", ["card 1"]),
+        ("1, 0", ["card 1", "card 0"]),
+        ("GPU-15f", ["card 1"]),
+        ("GPU-1,0", ["card 1", "card 0"]),
+        ("", []),
+        ("-1", []),
+        ("0,7,1", ["card 0"]),
+        ("GPU-", []),  # of both
+    ],
+)
+def test_cards_are_those_that_cuda_uses(monkeypatch: pytest.MonkeyPatch, names: str, expected: list[str]) -> None:
+    stand_in_for_nvml(monkeypatch, starts=True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
+    found = cuda_state()
+    assert [card.name for card in found.cards] == expected
+    if not expected:
+        assert diagnose(found) == f"The driver 550.54 finds no card (CUDA_VISIBLE_DEVICES={names})."
+    elif expected[0] == "card 1":
+        assert free_memory(Device("cuda", 0)) == 101
+
+
+def test_no_driver_is_told_from_no_library_that_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in_for_nvml(monkeypatch, starts=False)
     assert cuda_state().driver is None and cuda_state().cards == ()
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert cuda_state().driver is None
+    assert cuda_state().driver == ""

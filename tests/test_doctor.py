@@ -35,6 +35,15 @@ def test_a_mix_up_of_packages_is_told(capsys: pytest.CaptureFixture[str], monkey
     assert "numpy and onnxruntime are both installed and write the same files" in capsys.readouterr().out
 
 
+def test_a_driver_that_cannot_be_looked_for_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = cuda.CudaState("", (), (0, 0), "13.0", True)
+    monkeypatch.setattr(cuda, "cuda_state", lambda: state)
+    main(["doctor"])
+    assert re.search(r"^NVIDIA driver +not known without nvidia-ml-py: pip install", capsys.readouterr().out, re.M)
+
+
 def test_each_provider_is_compared_with_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     class Shifted(Session):
         """A provider whose logits are off by a quarter, and one that does not start."""

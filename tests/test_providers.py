@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
 
 from spladerunner import ProviderError
 from spladerunner.inference import cuda, providers
+from spladerunner.inference.arena import products_saturate
 from spladerunner.inference.providers import (
     CPU,
     CUDA,
@@ -21,6 +24,7 @@ from spladerunner.inference.providers import (
     installed_packages,
     not_started,
 )
+from spladerunner.inference.session import Session
 from tests.test_cuda import WORKING
 
 
@@ -80,3 +84,31 @@ def test_the_error_has_the_diagnosis_and_onnxruntimes_words(monkeypatch: pytest.
     assert str(error).endswith("onnxruntime says: CUDNN_STATUS_NOT_INITIALIZED")
     assert error.providers == (CUDA,) and error.available == (CPU,)
     assert "cuDNN" not in str(not_started(["CoreMLExecutionProvider"], [CPU], "doc.onnx"))
+
+
+def test_libraries_that_are_missing_are_told_in_the_error_and_not_on_standard_output(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: sys.stdout.write("Failed to load libcublas.so.13\n"))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # onnxruntime warns of a provider that it lacks
+        with pytest.raises(ProviderError, match=r"onnxruntime says: Failed to load libcublas\.so\.13$") as caught:
+            Session(bundle / "doc.onnx", [CUDA])
+    assert caught.value.providers == (CUDA,)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(onnxruntime, "preload_dlls", None)
+    Session(bundle / "doc.onnx", [CPU])
+
+
+def test_a_provider_that_cannot_start_is_told_from_a_damaged_graph(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Please install TensorRT libraries as mentioned in the GPU requirements page")
+
+    products_saturate()  # runs a graph once
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider", CPU])
+    with pytest.raises(ProviderError, match=r"'TensorrtExecutionProvider'.* did not start: .* install TensorRT lib"):
+        Session(bundle / "doc.onnx", ["TensorrtExecutionProvider"])

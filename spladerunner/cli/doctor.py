@@ -37,7 +37,8 @@ def _run(_: argparse.Namespace) -> None:
     rows += [(name, version(name)) for name in PACKAGES if name != "onnxruntime"]
     rows += [(name, version(name)) for name in runtimes]
     state = cuda_state()
-    rows += [("NVIDIA driver", state.driver or "none found")]
+    unknown = "not known without nvidia-ml-py: pip install nvidia-ml-py"
+    rows += [("NVIDIA driver", unknown if state.driver == "" else state.driver or "none found")]
     for card in state.cards:
         memory = f"{card.free_memory / 2**30:.1f} of {card.total_memory / 2**30:.1f} GiB free"
         rows += [("card", f"{card.name}, {memory}")]

@@ -27,6 +27,9 @@ PADDED_LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 MOST_TOKENS = 32_768
 """Tokens of a run that fill any card of today: 256 texts of 128."""
 
+MOST_TEXTS = 512
+"""Texts of a run: it writes a weight for each and each vocabulary entry, 31 MB for that of BERT in float16."""
+
 WORKERS = 3
 """Batches under way: one runs, one becomes vectors, one waits."""
 
@@ -100,15 +103,15 @@ def padded_length(tokens: int, max_length: int) -> int:
 
 
 def group(texts: Iterable[tuple[int, TokenizedText]], tokens: int, max_length: int) -> Iterator[Batch]:
-    """Groups texts, with their places, into batches of at most this many tokens; a longer text is alone.
+    """Groups texts, with their places, into batches of at most this many tokens, and of MOST_TEXTS.
 
-    Texts of one padded length are grouped, the longest first.
+    Texts of one padded length are grouped, the longest first. A text of more tokens is alone.
     """
     by_length: dict[int, list[tuple[int, TokenizedText]]] = {}
     for place, text in texts:
         by_length.setdefault(padded_length(text.ids.size, max_length), []).append((place, text))
     for length in sorted(by_length, reverse=True):
-        alike, size = by_length[length], max(tokens // length, 1)
+        alike, size = by_length[length], min(max(tokens // length, 1), MOST_TEXTS)
         for start in range(0, len(alike), size):
             yield Batch.of(alike[start : start + size], length)
 

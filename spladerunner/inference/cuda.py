@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
@@ -23,8 +24,9 @@ class Card(NamedTuple):
 class CudaState(NamedTuple):
     """Requirements of a CUDA provider, as found here.
 
-    driver: version of NVIDIA's driver, None if there is none. supported, built_for: CUDA versions of the driver and of
-    onnxruntime. cudnn: whether the library loads.
+    driver: version of NVIDIA's driver, None if there is none, "" if nvidia-ml-py, which finds it, is missing. cards:
+    those that CUDA_VISIBLE_DEVICES leaves. supported, built_for: CUDA versions of the driver and of onnxruntime. cudnn:
+    whether the library loads.
     """
 
     driver: str | None
@@ -35,7 +37,7 @@ class CudaState(NamedTuple):
 
 
 def cuda_state() -> CudaState:
-    """Looks for driver, cards and cuDNN. Cards are found by nvidia-ml-py, which the extra gpu installs."""
+    """Looks for driver, cards and cuDNN. Driver and cards are found by nvidia-ml-py, which the extra gpu installs."""
     built_for = str(getattr(onnxruntime, "cuda_version", "") or "")
     try:
         ctypes.CDLL("libcudnn.so.9" if os.name == "posix" else "cudnn64_9.dll")
@@ -45,22 +47,40 @@ def cuda_state() -> CudaState:
     try:
         nvml = import_module("pynvml")
     except ImportError:
-        return CudaState(None, (), (0, 0), built_for, cudnn)
+        return CudaState("", (), (0, 0), built_for, cudnn)
     try:
         nvml.nvmlInit()
     except nvml.NVMLError:
         return CudaState(None, (), (0, 0), built_for, cudnn)
     try:
         version = nvml.nvmlSystemGetCudaDriverVersion()
+        handles = [nvml.nvmlDeviceGetHandleByIndex(at) for at in range(nvml.nvmlDeviceGetCount())]
         cards = []
-        for at in range(nvml.nvmlDeviceGetCount()):
-            handle = nvml.nvmlDeviceGetHandleByIndex(at)
-            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-            cards.append(Card(str(nvml.nvmlDeviceGetName(handle)), int(memory.total), int(memory.free)))
+        for at in _visible([str(nvml.nvmlDeviceGetUUID(handle)) for handle in handles]):
+            memory = nvml.nvmlDeviceGetMemoryInfo(handles[at])
+            cards.append(Card(str(nvml.nvmlDeviceGetName(handles[at])), int(memory.total), int(memory.free)))
         supported = (version // 1000, version % 1000 // 10)
         return CudaState(str(nvml.nvmlSystemGetDriverVersion()), tuple(cards), supported, built_for, cudnn)
     finally:
         nvml.nvmlShutdown()
+
+
+def _visible(ids: Sequence[str]) -> list[int]:
+    """Numbers of the cards that CUDA uses, in its order, of cards with these UUIDs.
+
+    CUDA_VISIBLE_DEVICES names them by numbers or beginnings of UUIDs, and an unknown name ends the list (CUDA C++
+    Programming Guide, "CUDA Environment Variables").
+    """
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if names is None:
+        return [*range(len(ids))]
+    found: list[int] = []
+    for name in map(str.strip, names.split(",")):
+        known = [at for at, each in enumerate(ids) if name == str(at) or (name and each.startswith(name))]
+        if len(known) != 1:
+            break
+        found += known
+    return found
 
 
 def diagnose(state: CudaState) -> str:
@@ -69,6 +89,8 @@ def diagnose(state: CudaState) -> str:
     >>> diagnose(CudaState("535.54", (Card("H200", 10, 10),), (12, 2), "13.0", True))
     'The driver 535.54 supports CUDA 12.2, and this onnxruntime needs 13.0: update the driver.'
     """
+    if state.driver == "":
+        return "Driver and card are not known without nvidia-ml-py: pip install nvidia-ml-py, and try again."
     if state.driver is None:
         return "No NVIDIA driver was found: install one, or in a container run it with --gpus all."
     if not state.cards:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,12 +122,18 @@ def check_target(weight_type: str | None, providers: Sequence[Provider], name: s
         )
 
 
-def load_libraries(providers: Sequence[Provider]) -> None:
-    """Loads the CUDA and cuDNN libraries of NVIDIA's packages, if a provider needs them and they are installed."""
-    if any(_GPU_DEVICES.get(provider_name(each)) == "cuda" for each in providers):
-        preload = getattr(onnxruntime, "preload_dlls", None)  # from onnxruntime 1.21 on
-        if preload:
-            preload()
+def load_libraries(providers: Sequence[Provider]) -> str:
+    """Loads the CUDA and cuDNN libraries of NVIDIA's packages, if a provider needs them and they are installed.
+
+    Returns what onnxruntime says of libraries that it cannot load.
+    """
+    preload = getattr(onnxruntime, "preload_dlls", None)  # from onnxruntime 1.21 on
+    if preload is None or all(_GPU_DEVICES.get(provider_name(each)) != "cuda" for each in providers):
+        return ""
+    said = StringIO()
+    with redirect_stdout(said):  # where a command writes vectors
+        preload()
+    return said.getvalue().strip()
 
 
 def not_started(absent: Sequence[str], started: Sequence[str], path: object, cause: str = "") -> ProviderError:

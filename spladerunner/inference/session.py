@@ -52,17 +52,20 @@ _INPUTS = {
     "segment_ids": "type_ids",
 }
 
-_FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+_FLOATS: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(double)": np.dtype(np.float64),
+}
 
-
-_PROVIDER_FAILURES = ("EP Error", "CUDA", "CUDNN", "cuDNN", "HIP", "DirectML")
+_PROVIDER_FAILURES = ("EP Error", "CUDA", "CUDNN", "cuDNN", "TensorRT", "HIP", "DirectML")
 """Parts of onnxruntime's messages when a provider cannot start."""
 
 _MEMORY_FAILURES = ("Failed to allocate memory", "out of memory", "smaller than requested bytes")
 """Parts of onnxruntime's messages when a run needs more memory than a device has."""
 
 _MOST_SHAPES = 64
-"""Shapes of batches whose buffers are kept on the device."""
+"""Shapes of batches whose inputs stay bound on the device."""
 
 
 class DeviceMemoryError(ModelFilesError):
@@ -108,7 +111,7 @@ class Session:
         saturates = arena.products_saturate()
         if saturates:
             options.add_session_config_entry("session.x64quantprecision", "1")
-        load_libraries(providers)
+        missing = load_libraries(providers)
         try:
             with native_lock():
                 options.add_external_initializers(
@@ -124,7 +127,7 @@ class Session:
                 )
         except Exception as error:  # onnxruntime's errors share no narrower type
             if on_gpu and any(sign in str(error) for sign in _PROVIDER_FAILURES):
-                raise not_started(names[:1], [CPU], path, str(error)) from error
+                raise not_started(names[:1], [CPU], path, f"{missing} {error}".strip()) from error
             raise ModelFilesError(
                 f"{path} cannot be opened by onnxruntime {ONNXRUNTIME_VERSION}: {error}. "
                 "Fetch or export the model again.",
@@ -133,7 +136,7 @@ class Session:
         self._session._model_bytes = None  # onnxruntime has read them, and would keep them
         started = self._session.get_providers()
         if absent := [name for name in names if name not in started]:
-            raise not_started(absent, started, path)
+            raise not_started(absent, started, path, missing)
         self._inputs = [node.name for node in self._session.get_inputs()]
         if "input_ids" not in self._inputs or not set(self._inputs) <= set(_INPUTS):
             raise ModelFilesError(
@@ -150,7 +153,7 @@ class Session:
             raise ModelFilesError(
                 f"{path} has the output {output.name} of type {output.type}; logits are one of {', '.join(_FLOATS)}.",
                 path=path,
-                expected=_FLOATS,
+                expected=tuple(_FLOATS),
                 found=output.type,
             )
         if len(output.shape) not in (2, 3):
@@ -162,11 +165,13 @@ class Session:
             )
         self.pools_inside: bool = len(output.shape) == 2
         self.keeps_largest: bool = output.name == LARGEST_LOGITS
-        masked = {"attention_mask", "input_mask"} & {*self._inputs}
-        self.device = (device or device_of(providers)) if self.pools_inside and masked else None
-        self._on_device = threading.Lock()
-        self._buffers: dict[tuple[int, ...], dict[str, onnxruntime.OrtValue]] = {}
         self.vocabulary_size: int | None = output.shape[-1] if isinstance(output.shape[-1], int) else None
+        self.output_type: np.dtype[Any] = _FLOATS[output.type]
+        masked = {"attention_mask", "input_mask"} & {*self._inputs}
+        batches = self.pools_inside and masked and self.vocabulary_size is not None
+        self.device = (device or device_of(providers)) if batches else None
+        self._on_device = threading.Lock()
+        self._bound: dict[tuple[int, ...], tuple[onnxruntime.IOBinding, dict[str, onnxruntime.OrtValue]]] = {}
         debug(
             __name__,
             "opened %s with onnxruntime %s on %s: one thread a run, exact int8 products %s, output %s %s",
@@ -180,7 +185,7 @@ class Session:
 
     def __del__(self) -> None:
         destroy(
-            [self.__dict__.pop(name, None) for name in ("_buffers", "_session", "_initializers")]
+            [self.__dict__.pop(name, None) for name in ("_bound", "_session", "_initializers")]
         )  # destroying a session takes the arena's lock
 
     def run(self, text: TokenizedText) -> NDArray[np.floating]:
@@ -201,38 +206,36 @@ class Session:
             ) from error
         return output
 
-    def run_batch(self, batch: Batch) -> NDArray[np.floating]:
-        """Weights (B, V) of a batch, from inputs that are copied to the device's own buffers. One batch runs at a time.
+    def run_batch(self, batch: Batch, weights: NDArray[np.floating]) -> None:
+        """Writes the weights of a batch to an array of the host, (B, V) of output_type. One batch runs at a time.
 
         Raises DeviceMemoryError if the batch does not fit into the device's memory, ModelFilesError if the graph fails.
         """
-        assert self.device is not None
         try:
             with self._on_device, native_lock():
-                binding = self._session.io_binding()
-                for name, buffer in self._buffers_for(batch).items():
-                    buffer.update_inplace(getattr(batch, _INPUTS[name]))
-                    binding.bind_ortvalue_input(name, buffer)
-                binding.bind_output(self._output, self.device.type, self.device.id)
+                binding = self._bind(batch)
+                binding.bind_output(self._output, "cpu", 0, weights.dtype, weights.shape, weights.ctypes.data)
                 self._session.run_with_iobinding(binding)
-                weights: NDArray[np.floating] = binding.copy_outputs_to_cpu()[0]
         except Exception as error:  # onnxruntime's errors share no narrower type
             rows, length = batch.ids.shape
             kind = DeviceMemoryError if any(sign in str(error) for sign in _MEMORY_FAILURES) else ModelFilesError
             raise kind(f"{self.path} failed on {rows} texts of {length} tokens: {error}", path=self.path) from error
-        return weights
 
-    def _buffers_for(self, batch: Batch) -> dict[str, onnxruntime.OrtValue]:
-        """Buffers on the device for the inputs of batches of this shape, kept for the next."""
+    def _bind(self, batch: Batch) -> onnxruntime.IOBinding:
+        """Copies the inputs to the device; memory and binding for batches of this shape are kept for the next."""
         assert self.device is not None
         shape = batch.ids.shape
-        if shape not in self._buffers:
-            if len(self._buffers) >= _MOST_SHAPES:
-                self._buffers.clear()
-            self._buffers[shape] = {
-                name: onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+        if shape not in self._bound:
+            if len(self._bound) >= _MOST_SHAPES:
+                self._bound.clear()
+            binding, inputs = self._session.io_binding(), {}
+            for name in self._inputs:
+                inputs[name] = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
                     list(shape), np.int64, self.device.type, self.device.id
                 )
-                for name in self._inputs
-            }
-        return self._buffers[shape]
+                binding.bind_ortvalue_input(name, inputs[name])
+            self._bound[shape] = binding, inputs
+        binding, inputs = self._bound[shape]
+        for name, value in inputs.items():
+            value.update_inplace(getattr(batch, _INPUTS[name]))
+        return binding
