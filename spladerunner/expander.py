@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from spladerunner.errors import IntegrityError, ModelFilesError
 from spladerunner.inference.admission import Admission
 from spladerunner.inference.cpu_count import available_cores
-from spladerunner.inference.encoder import Encoder, GraphEncoder, TokenWeightsEncoder
+from spladerunner.inference.encoder import GRAPH_ENCODERS, Encoder, TokenWeightsEncoder
 from spladerunner.inference.fork import renew_in_child
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.inference.providers import CPU, Provider, check_providers, check_target, device_of
@@ -537,11 +537,11 @@ class Expander:
             content = None if graph.is_large and not self._bundle.files else bytes(graph.content)
             session = Session(graph.path, self._providers, content=content, initializers=graph.initializers)
         graph.release()
-        if session.device is not None:
+        if session.device is not None and role.head == "masked_lm":
             from spladerunner.inference.batch_encoder import BatchEncoder  # CPUs start without
 
             return BatchEncoder(session, self.vocabulary)
-        return GraphEncoder(session, self.vocabulary, role.pooling, role.activation)
+        return GRAPH_ENCODERS[role.head](session, self.vocabulary, role.pooling, role.activation)
 
     def _lengths(self, max_length: int | Mapping[RoleName, int] | None) -> dict[RoleName, int]:
         lengths = {name: role.max_length for name, role in self._bundle.roles.items()}

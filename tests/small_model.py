@@ -61,7 +61,10 @@ class SmallGraph:
         pools_inside: bool = False,
         factor: float = 1.0,
         positions: int | None = None,
+        token_head: bool = False,
     ) -> Path:
+        """token_head: keeps the first column of the decoder alone, so one logit at each position."""
+        decoder = self.decoder[:, :1] if token_head else self.decoder
         nodes = [
             helper.make_node("Gather", ["embedding", "input_ids"], ["hidden"]),
             helper.make_node("Cast", ["attention_mask"], ["mask_float"], to=TensorProto.FLOAT),
@@ -83,7 +86,7 @@ class SmallGraph:
                 helper.make_node("Gather", ["positions", "places"], ["position"]),
                 helper.make_node("Add", ["token", "position"], ["hidden"]),
             ]
-        output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", "L", self.embedding.shape[0]])
+        output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", "L", decoder.shape[1]])
         if pools_inside:
             nodes += [
                 helper.make_node("Sub", ["mask", "one"], ["minus_one_at_padding"]),
@@ -97,7 +100,7 @@ class SmallGraph:
             output = helper.make_tensor_value_info("weights", TensorProto.FLOAT, ["B", self.embedding.shape[0]])
         constants = {
             "embedding": self.embedding,
-            "decoder": self.decoder,
+            "decoder": decoder,
             "last": np.array([-1]),
             "middle": np.array([1]),
             "one": np.array(1, dtype=np.float32),
@@ -151,6 +154,16 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
 
 SYMMETRIC: dict[str, Any] = {"pooling": "max", "activation": "log1p_relu", "query": "model"}
 """Options of Expander for a folder that has a graph and does not say how to run it."""
+
+
+def write_token_head_bundle(folder: Path, **changes: Any) -> Path:
+    """A bundle of one graph with a token head, for both roles; `changes` replace fields of its GraphRole."""
+    write_bundle(folder)
+    (folder / "query.onnx").unlink()
+    SmallGraph(seed=1).save(folder / "doc.onnx", token_head=True)
+    role = replace(graph_role("doc.onnx", 32, activation="relu"), head="token", **changes)
+    change_manifest(folder, roles={"doc": role, "query": role}, files=records(folder, TOKENIZER, "doc.onnx"))
+    return folder
 
 
 def write_bare_folder(folder: Path, graph: str = "model.onnx", **options: Any) -> Path:

@@ -3,13 +3,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from spladerunner import Expander, ModelFilesError, SparseVector
+from spladerunner.inference import providers
 from spladerunner.inference.encoder import TokenWeightsEncoder
+from spladerunner.inference.providers import CPU
 from spladerunner.inference.tokenizer import Tokenizer
 from spladerunner.model.manifest import TokenWeightsRole
-from tests.small_model import TOKENS, SmallGraph, change_manifest, graph_role, records, tokenizer, write_bundle
+from tests.small_model import (
+    SPECIAL,
+    TOKENS,
+    SmallGraph,
+    change_manifest,
+    graph_role,
+    records,
+    tokenizer,
+    write_bundle,
+    write_token_head_bundle,
+)
 
 
 @pytest.fixture
@@ -82,3 +95,67 @@ def test_logits_are_pooled_and_activated_as_the_manifest_says(
     weights[vector.indices] = vector.values
     np.testing.assert_allclose(weights[5:], pooled[5:], rtol=1e-4, atol=1e-5)
     assert not weights[:5].any()
+
+
+TEXTS = ["the cat sat on the mat", "", "the the cat the", "ꙮ [MASK] dog", "river bank money run naïve"]
+
+
+def largest_of_each_token(text: str) -> dict[str, float]:
+    """The published formula of a token head, position by position."""
+    encoding = tokenizer().encode(text)
+    logits = SmallGraph(seed=1).logits(encoding.ids)[:, 0]
+    weights: dict[str, float] = {}
+    for token, logit in zip(encoding.tokens, logits.tolist(), strict=True):
+        if token not in SPECIAL and logit > weights.get(token, 0):
+            weights[token] = logit
+    return weights
+
+
+def test_a_token_head_weighs_the_tokens_of_a_text(tmp_path: Path) -> None:
+    expander = Expander(write_token_head_bundle(tmp_path / "bundle"))
+    expected = [largest_of_each_token(text) for text in TEXTS]
+    assert any(expected) and not expected[1]
+    for found in (expander.expand(TEXTS), expander.expand_query(TEXTS)):
+        assert found == [pytest.approx(weights, rel=1e-5) for weights in expected]
+    match, *_ = expander.explain("the cat", "the cat sat").shared
+    assert match.query_weight == pytest.approx(largest_of_each_token("the cat")[match.token], rel=1e-5)
+
+
+def test_a_token_head_runs_texts_alone_on_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "_GPU_DEVICES", {CPU: "cpu"})
+    expander = Expander(write_token_head_bundle(tmp_path / "bundle"))
+    assert expander.expand(TEXTS) == [pytest.approx(largest_of_each_token(text), rel=1e-5) for text in TEXTS]
+
+
+@pytest.mark.parametrize("pools_inside", [False, True])
+def test_a_manifest_cannot_make_a_masked_lm_head_a_token_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pools_inside: bool
+) -> None:
+    monkeypatch.setattr(providers, "_GPU_DEVICES", {CPU: "cpu"})
+    bundle = write_token_head_bundle(tmp_path / "bundle")
+    SmallGraph().save(bundle / "doc.onnx", pools_inside=pools_inside)
+    change_manifest(bundle, files=records(bundle, "tokenizer.json", "doc.onnx"))
+    with pytest.raises(ModelFilesError, match=rf"doc\.onnx gives {len(TOKENS)} numbers.*token head") as raised:
+        Expander(bundle).expand("the cat")
+    assert (raised.value.expected, raised.value.found) == (1, len(TOKENS))
+
+
+def test_a_manifest_cannot_make_a_token_head_a_masked_lm_head(tmp_path: Path) -> None:
+    bundle = write_token_head_bundle(tmp_path / "bundle")
+    change_manifest(bundle, roles={"doc": graph_role("doc.onnx", 32), "query": graph_role("doc.onnx", 32)})
+    with pytest.raises(ModelFilesError, match=rf"weighs 1 tokens, but its tokenizer has {len(TOKENS)}"):
+        Expander(bundle).expand("the cat")
+
+
+def test_a_token_head_that_hides_its_shape_is_found_out(tmp_path: Path) -> None:
+    bundle = write_token_head_bundle(tmp_path / "bundle")
+    made = onnx.load(SmallGraph().save(bundle / "doc.onnx"))
+    made.graph.node[-1].output[0] = "all"
+    made.graph.node.append(onnx.helper.make_node("Shape", ["input_ids"], ["length"], start=1))
+    made.graph.node.append(onnx.helper.make_node("Slice", ["all", "first", "length", "last"], ["logits"]))
+    made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "first"))
+    made.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "some"
+    onnx.save(made, bundle / "doc.onnx")
+    change_manifest(bundle, files=records(bundle, "tokenizer.json", "doc.onnx"))
+    with pytest.raises(ModelFilesError, match=r"for 4 tokens has the shape \(1, 4, 4\), not \(1, 4, 1\)"):
+        Expander(bundle).expand("the cat")

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spladerunner import Expander, ModelFilesError
-from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
+from spladerunner.inference.pooling import ACTIVATIONS, HEADS, POOLINGS
 from spladerunner.model import manifest as module
 from spladerunner.model import provenance
 from spladerunner.model.manifest import (
@@ -73,7 +73,12 @@ def manifests(draw: st.DrawFn) -> ExportManifest:
         st.lists(listed, max_size=2).map(tuple),
         st.none() | st.text(),
         checkpoints,
-    ) | st.builds(TokenWeightsRole, listed, st.integers(), checkpoints)
+        st.none() | st.text(),
+    )
+    roles |= st.builds(
+        GraphRole, listed, st.integers(), st.just("max"), st.just("relu"), head=st.sampled_from([*HEADS])
+    )
+    roles |= st.builds(TokenWeightsRole, listed, st.integers(), checkpoints)
     return ExportManifest(
         name=draw(st.text()),
         license=draw(st.text()),
@@ -114,6 +119,7 @@ def test_the_json_schema_describes_nothing_else() -> None:
     assert set(SCHEMA["$defs"]) - {"Role", "Agreement"} == set(DATACLASSES) - {"ExportManifest"}
     assert SCHEMA["$defs"]["GraphRole"]["properties"]["pooling"]["enum"] == list(POOLINGS)
     assert SCHEMA["$defs"]["GraphRole"]["properties"]["activation"]["enum"] == list(ACTIVATIONS)
+    assert SCHEMA["$defs"]["GraphRole"]["properties"]["head"]["enum"] == list(HEADS)
     for keys in places(SCHEMA):
         if keys[-2:-1] == ("properties",):
             value: Any = SCHEMA
@@ -219,6 +225,9 @@ def role(**changes: Any) -> dict[str, Any]:
         ({"roles": {"doc": role(max_length="long")}}, r"has roles\.doc\.max_length = 'long', which is not an integer"),
         ({"roles": {"doc": role(activation="softmax"), "query": role()}}, "names the activation 'softmax'.*Upgrade"),
         ({"roles": {"doc": role(pooling="mean"), "query": role()}}, "names the pooling 'mean'.*Upgrade"),
+        ({"roles": {"doc": role(head="lexical"), "query": role()}}, "names the head 'lexical'.*'token'.*Upgrade"),
+        ({"roles": {"doc": role(head=7), "query": role()}}, r"has roles\.doc\.head = 7, which is not a string"),
+        ({"roles": {"doc": role(head="token", pooling="sum"), "query": role()}}, "names the pooling 'sum'.*'max'"),
         ({"roles": {"doc": {"token_weights": "no.npy", "max_length": 8}, "query": role()}}, "names the file 'no.npy'"),
         ({"files": {}}, r"names the file 'doc\.onnx'; known are \[\]"),
         ({"files": None}, "has files = None, which is not an object"),

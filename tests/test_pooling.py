@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from spladerunner import SparseVector
-from spladerunner.inference.pooling import ACTIVATIONS, max_pool, sparsify, sum_pool
+from spladerunner.inference.pooling import ACTIVATIONS, max_pool, sparsify, sparsify_tokens, sum_pool
 
 logits_and_masks = st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 9)).flatmap(
     lambda shape: st.tuples(
@@ -37,6 +37,33 @@ def test_agrees_with_the_published_formulas(case: tuple[np.ndarray, np.ndarray],
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     for row, expected in zip(sum_pool(logits, mask, ACTIVATIONS[activation]), activated.sum(axis=1), strict=True):
         np.testing.assert_allclose(dense(sparsify(row, everything, None), row.size), expected, rtol=1e-5, atol=1e-6)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.floats(-30, 30, width=32)), min_size=1),
+    st.sampled_from(sorted(FORMULAS)),
+    st.sampled_from([np.float16, np.float32]),
+)
+def test_a_token_weighs_as_its_heaviest_position(
+    positions: list[tuple[int, float]], activation: str, kind: type[np.floating]
+) -> None:
+    """Token by token, as FlagEmbedding's loop over a text has it: special tokens never, others by their maximum."""
+    ids, logits = (np.array(column) for column in zip(*positions, strict=True))
+    weights: dict[int, float] = {}
+    for token, logit in zip(ids.tolist(), logits.astype(kind).astype(np.float64), strict=True):
+        weight = float(FORMULAS[activation](logit))
+        if token not in (0, 2) and weight > weights.get(token, 0):
+            weights[token] = weight
+    found = sparsify_tokens(logits.astype(kind), ids, np.array([0, 1, 0, 1, 1, 1], bool), ACTIVATIONS[activation])
+    assert found.indices.tolist() == sorted(weights)
+    np.testing.assert_allclose(found.values, [weights[token] for token in sorted(weights)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_token_without_a_number_is_an_error(wrong: float) -> None:
+    logits = np.array([1, wrong], dtype=np.float32)
+    with pytest.raises(ValueError, match=r"NaN|finite"):
+        sparsify_tokens(logits, np.array([1, 1]), np.array([True, True]), np.positive)
 
 
 def dense(vector: SparseVector, size: int) -> np.ndarray:

@@ -1,14 +1,15 @@
-"""Turns a tokenized text into its vector: by a graph, or by a weight for each token."""
+"""Turns a tokenized text into its vector: by a graph with one of the known heads, or by a weight for each token."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from spladerunner.errors import ModelFilesError
-from spladerunner.inference.pooling import ACTIVATIONS, max_pool, sparsify, sum_pool
+from spladerunner.inference.pooling import ACTIVATIONS, max_pool, sparsify, sparsify_tokens, sum_pool
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import TokenizedText
 from spladerunner.vector import SparseVector
@@ -26,10 +27,10 @@ class Encoder(Protocol):
 
 
 class GraphEncoder:
-    """Runs the graph of a role and pools its output.
+    """Runs the graph of a role, which has a masked-LM head, and pools its output.
 
     session: the opened graph. pooling, activation: names in POOLINGS and ACTIVATIONS.
-    Raises ModelFilesError if the graph has fewer logits than the vocabulary has tokens.
+    Raises ModelFilesError if the graph has another head, or fewer logits than the vocabulary has tokens.
     """
 
     def __init__(self, session: Session, vocabulary: Vocabulary, pooling: str, activation: str) -> None:
@@ -37,7 +38,11 @@ class GraphEncoder:
         self._vocabulary = vocabulary
         self._pooling = pooling
         self._activation = ACTIVATIONS[activation]
-        size = self._session.vocabulary_size
+        self._check_head()
+
+    def _check_head(self) -> None:
+        session, vocabulary, pooling = self._session, self._vocabulary, self._pooling
+        size = session.vocabulary_size
         if session.keeps_largest and pooling != "max":
             raise ModelFilesError(
                 f"{session.path} keeps the largest logits alone, which cannot become the pooling {pooling!r}. Fetch or "
@@ -110,6 +115,37 @@ class GraphEncoder:
         else:
             pooled, activation = max_pool(output, text.mask), self._activation
         return sparsify(pooled[0, : len(self._vocabulary)], self._vocabulary.carries_weight, activation)
+
+
+class TokenHeadEncoder(GraphEncoder):
+    """Runs the graph of a role, which has a token head, and takes the largest weight of each token.
+
+    Raises ModelFilesError if the graph has another head.
+    """
+
+    def _check_head(self) -> None:
+        session = self._session
+        if session.pools_inside or session.keeps_largest or session.vocabulary_size not in (1, None):
+            found = session.vocabulary_size
+            raise ModelFilesError(
+                f"{session.path} gives {found} numbers, but its manifest says that it has a token head, which gives "
+                "one for each position. Fetch or export the model again.",
+                path=session.path,
+                expected=1,
+                found=found,
+            )
+
+    def _check_shape(self, output: NDArray[np.floating], text: TokenizedText) -> None:
+        if output.shape != (*text.ids.shape, 1):
+            length = text.ids.size
+            raise ValueError(f"its output for {length} tokens has the shape {output.shape}, not (1, {length}, 1)")
+
+    def _weigh(self, output: NDArray[np.floating], text: TokenizedText) -> SparseVector:
+        return sparsify_tokens(output[0, :, 0], text.ids[0], self._vocabulary.carries_weight, self._activation)
+
+
+GRAPH_ENCODERS: Mapping[str, type[GraphEncoder]] = {"masked_lm": GraphEncoder, "token": TokenHeadEncoder}
+"""What runs a graph, by the name of its head in HEADS."""
 
 
 class TokenWeightsEncoder:

@@ -1,11 +1,15 @@
 """Turns logits into weights, with NumPy.
 
-The formula is SPLADE-max (Formal et al., "SPLADE v2", 2021, equation 6), with the maximum taken first:
+A masked-LM head gives a logit for each vocabulary entry at each position. The formula is SPLADE-max (Formal et al.,
+"SPLADE v2", 2021, equation 6), with the maximum taken first:
 
     weight_v = max_i log(1 + relu(logit_iv)) = log(1 + relu(max_i logit_iv))
 
 log1p and relu never decrease, so the two are equal. The second activates at most (B, V) numbers instead of (B, L, V),
 and only the positive ones, as relu makes most of a vocabulary zero.
+
+A token head, as BGE-M3 has it (Chen et al., 2024, arXiv 2402.03216), gives one logit at each position, for the token
+there. The weight of a token is the largest of its positions, and no other token has one.
 """
 
 from __future__ import annotations
@@ -37,6 +41,10 @@ twice (Shen et al., 2025, arXiv 2504.14839)."""
 
 POOLINGS = ("max", "sum")
 """Names in a manifest of the ways to pool the tokens of a text. The first version of SPLADE took the sum."""
+
+HEADS = {"masked_lm": POOLINGS, "token": ("max",)}
+"""Names in a manifest of what a graph gives at each position, a logit for each vocabulary entry, or one for the token
+there; and the poolings of each."""
 
 
 def max_pool(logits: NDArray[np.floating], mask: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -85,6 +93,27 @@ def sparsify(
     indices = np.flatnonzero((pooled > 0) & carries_weight)
     values = pooled[indices]
     return SparseVector(indices, activation(values) if activation else values)
+
+
+def sparsify_tokens(
+    logits: NDArray[np.floating], ids: NDArray[np.integer], carries_weight: NDArray[np.bool_], activation: Activation
+) -> SparseVector:
+    """The positive weights of one text by a token head: for each token, the largest of its positions.
+
+    logits: (L,), of any float type. ids: (L,), the token at each position. carries_weight, activation: as in sparsify.
+    Raises ValueError if a logit is NaN or a weight infinite. Allocates nothing of the size of the vocabulary.
+
+    >>> vector = sparsify_tokens(np.array([9.0, 0.5, 2.0]), np.array([0, 3, 3]), np.arange(4) > 0, np.positive)
+    >>> vector.indices.tolist(), vector.values.tolist()
+    ([3], [2.0])
+    """
+    if np.isnan(logits).any():
+        raise ValueError("the output of the graph contains NaN")
+    tokens, place = np.unique(ids, return_inverse=True)
+    largest = np.full(tokens.size, -np.inf, dtype=np.float32)
+    np.maximum.at(largest, place, logits.astype(np.float32, copy=False))
+    chosen = (largest > 0) & carries_weight[tokens]
+    return SparseVector(tokens[chosen], activation(largest[chosen]))
 
 
 def sparsify_rows(weights: NDArray[np.floating], carries_weight: NDArray[np.bool_]) -> list[SparseVector]:

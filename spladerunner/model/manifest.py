@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from spladerunner.errors import ModelFilesError
-from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
+from spladerunner.inference.pooling import ACTIVATIONS, HEADS
 from spladerunner.model.content import is_inside
 from spladerunner.model.integrity import digest_of_file
 from spladerunner.model.json_file import REPAIR, InvalidFieldError, decode_json, parse_fields, read_file
@@ -56,7 +56,7 @@ class GraphRole:
     graph: its file name. max_length: tokens read of a text, special ones included. pooling, activation: names in
     POOLINGS and ACTIVATIONS. positions: the most tokens that the model accepts, None if it sets no limit.
     external_data: the files of weights that the graph reads. quantization: of its weights, in words. prompt: the
-    model reads it before every text.
+    model reads it before every text. head: a name in HEADS, what the graph gives at each position.
     """
 
     graph: str
@@ -68,6 +68,7 @@ class GraphRole:
     quantization: str | None = None
     checkpoint: CheckpointRecord | None = None
     prompt: str | None = None
+    head: str = "masked_lm"
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -176,7 +177,8 @@ def _check_names(manifest: Manifest) -> None:
         for name in served_by.files:
             _check_known("file", name, manifest.files, REPAIR)
         if isinstance(served_by, GraphRole):
-            _check_known("pooling", served_by.pooling, POOLINGS, "Upgrade spladerunner.")
+            _check_known("head", served_by.head, HEADS, "Upgrade spladerunner.")
+            _check_known("pooling", served_by.pooling, HEADS[served_by.head], "Upgrade spladerunner.")
             _check_known("activation", served_by.activation, ACTIVATIONS, "Upgrade spladerunner.")
 
 
