@@ -147,6 +147,8 @@ def _row(name: RoleName, role: Role) -> str:
         served_by = f"{role.token_weights}, a weight for each token"
     else:
         served_by = f"{role.graph}, {role.pooling} of {role.activation}"
+        if role.head == "token":
+            served_by += ", a weight for each token of the text alone"
         if role.quantization == _PUBLISHED:
             served_by += ", quantized as published"
         elif role.quantization:

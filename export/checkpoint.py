@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from spladerunner.export.tokenizer import save_tokenizer
 from spladerunner.model.sentence_transformers import MaskedLanguageModel
 from spladerunner.model.transformers_files import read_positions
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": torch.relu,
     "log1p_relu": lambda logits: torch.log(1 + torch.relu(logits)),
@@ -37,6 +41,7 @@ class Checkpoint:
     Raises CheckpointError if the folder does not hold a complete masked language model with its tokenizer.
     """
 
+    head = "masked_lm"
     weight_type = "float32"
     quantization: str | None = None
     converter = CONVERTER
@@ -57,15 +62,7 @@ class Checkpoint:
             self._tokenizer = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
                 folder, local_files_only=True, trust_remote_code=False
             )
-            config = read_gte_config(folder)
-            self._model, loading = AutoModelForMaskedLM.from_pretrained(
-                folder,
-                **({"config": config} if config else {}),
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=use_safetensors,
-                output_loading_info=True,
-            )
+            self._model, missing = self._load(use_safetensors=use_safetensors)
             self._model.float()
         except CheckpointError:
             raise
@@ -73,10 +70,10 @@ class Checkpoint:
             raise CheckpointError(
                 f"{folder} cannot be loaded as a masked language model: {error}", path=folder
             ) from error
-        if missing := sorted(loading["missing_keys"]):
+        if missing:
             raise CheckpointError(
-                f"{folder} is not a complete masked language model: its weights lack {missing[:3]} ({len(missing)} in "
-                "all), which would be random. A SPLADE checkpoint includes its masked-LM head.",
+                f"{folder} is not a complete masked language model: its weights lack {sorted(missing)[:3]} "
+                f"({len(missing)} in all), which would be random. A SPLADE checkpoint includes its masked-LM head.",
                 path=folder,
             )
         for name, parameter in self._model.named_parameters():
@@ -96,33 +93,51 @@ class Checkpoint:
             if length is not None
         )
 
+    def _load(self, **options: Any) -> tuple[PreTrainedModel, Collection[str]]:
+        """The model, and the names of the weights that its files lack. options: of from_pretrained."""
+        config = read_gte_config(self.folder)
+        return load_model(AutoModelForMaskedLM, self.folder, **({"config": config} if config else {}), **options)
+
     def save_tokenizer(self, path: Path) -> None:
         """Writes tokenizer.json as transformers runs it, which may differ from the one in the folder."""
         save_tokenizer(self._tokenizer.backend_tokenizer, path)
 
     def convert(self, folder: Path) -> Graph:
         """Writes folder/model.onnx, and returns the graph."""
-        return convert(self.folder, self._model, folder, self.vocabulary_size)
+        return convert(self.folder, self._model, folder, "fill-mask", self.vocabulary_size)
 
     def weights_of(self, texts: Iterable[str], max_length: int) -> Iterator[NDArray[np.float32]]:
         """Weights by the published formula in torch, float32, one text at a time: a (V,) array each.
 
-        weight = max, or sum, over tokens of activation(logit) · mask, where most activations are log(1 + relu(x)), as
+        weight = max, or sum, over tokens of activation(logit), where most activations are log(1 + relu(x)), as
         in naver/splade's models/transformer_rep.py; special tokens get 0.
         """
         special = self._tokenizer.all_special_ids
-        activation = _ACTIVATIONS[self.activation]
         accepted = inspect.signature(self._model.forward).parameters
         with torch.inference_mode():
             for text in texts:
                 tokens = self._tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
                 logits = self._model(**{name: tensor for name, tensor in tokens.items() if name in accepted}).logits
-                activated = activation(logits) * tokens["attention_mask"].unsqueeze(-1)
-                pooled = activated.amax(dim=1) if self.pooling == "max" else activated.sum(dim=1)
-                weights: NDArray[np.float32] = pooled[0].numpy()
+                weights: NDArray[np.float32] = self._pool(logits[0], tokens["input_ids"][0]).numpy()
                 weights[special] = 0
                 weights[len(self._tokenizer) :] = 0  # rows that round the vocabulary up
                 yield weights
+
+    def _pool(self, logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:  # noqa: ARG002  (a token head needs them)
+        """The weights (V,) of one text. logits: (L, V). ids: (L,), without padding."""
+        activated = _ACTIVATIONS[self.activation](logits)
+        return activated.amax(dim=0) if self.pooling == "max" else activated.sum(dim=0)
+
+
+def load_model(kind: type[Any], folder: Path, **options: Any) -> tuple[PreTrainedModel, Collection[str]]:
+    """A model of the folder's files alone, without remote code, and the names of the weights that they lack.
+
+    kind: one of transformers' Auto classes. options: of its from_pretrained.
+    """
+    model, loading = kind.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, output_loading_info=True, **options
+    )
+    return model, loading["missing_keys"]
 
 
 def _has_safetensors(folder: Path, *, allow_pickle: bool) -> bool:

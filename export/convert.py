@@ -10,7 +10,7 @@ import inspect
 import io
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import transformers
@@ -29,28 +29,31 @@ if int(transformers.__version__.partition(".")[0]) >= 5:
 
     CONVERTER, PACKAGES = "transformers.exporters", ("onnxscript",)
 else:
-    from optimum.exporters.onnx import main_export
+    from optimum.exporters.onnx import onnx_export_from_model
 
     CONVERTER, PACKAGES = "optimum", ("optimum-onnx",)
 """Names of the converters, for the manifest, and the packages beside transformers that it uses."""
 
 
-def convert(checkpoint: Path, model: PreTrainedModel, folder: Path, vocabulary_size: int) -> Graph:
+Task = Literal["fill-mask", "token-classification"]
+
+
+def convert(checkpoint: Path, model: PreTrainedModel, folder: Path, task: Task, width: int) -> Graph:
     """Writes folder/model.onnx, and returns the graph.
 
-    model: loaded from the checkpoint. Raises CheckpointError if the graph does not have input_ids and logits over at
-    least vocabulary_size tokens.
+    model: loaded from the checkpoint. task: of its head. width: logits at each position; a vocabulary that is rounded
+    up has more. Raises CheckpointError if the graph does not have input_ids and logits of at least that width.
     """
     with silenced():
         if CONVERTER == "optimum":
-            _by_optimum(checkpoint, folder)
+            _by_optimum(model, folder, task)
         else:
-            _by_transformers(model, folder, vocabulary_size)
+            _by_transformers(model, folder, width)
     graph = Graph(folder / "model.onnx")
     try:
         size = logits(graph.model).type.tensor_type.shape.dim[2].dim_value
-        if size < vocabulary_size:
-            raise UnmetError(f"logits of {vocabulary_size} tokens, not of {size}")
+        if size < width:
+            raise UnmetError(f"logits of {width} tokens, not of {size}")
     except UnmetError as error:
         raise CheckpointError(
             f"{checkpoint} is not a masked language model: its graph needs {error}.", path=checkpoint
@@ -58,22 +61,18 @@ def convert(checkpoint: Path, model: PreTrainedModel, folder: Path, vocabulary_s
     return graph
 
 
-def _by_optimum(checkpoint: Path, folder: Path) -> None:
+def _by_optimum(model: PreTrainedModel, folder: Path, task: Task) -> None:
     """Writes the tokenizer's files too."""
-    # task and library are given, since optimum guesses wrong for repositories of sentence-transformers (optimum#2327).
-    main_export(
-        str(checkpoint),
+    onnx_export_from_model(
+        model,
         output=folder,
-        task="fill-mask",
-        library_name="transformers",
+        task=task,
         device="cpu",
         do_validation=False,  # the bundle's graph is verified, on more texts
-        local_files_only=True,
-        trust_remote_code=False,
     )
 
 
-def _by_transformers(model: PreTrainedModel, folder: Path, vocabulary_size: int) -> None:
+def _by_transformers(model: PreTrainedModel, folder: Path, width: int) -> None:
     accepted = inspect.signature(model.forward).parameters
     names = ["input_ids", "attention_mask"]
     if "token_type_ids" in accepted and getattr(model.config, "type_vocab_size", 0) > 1:
@@ -96,4 +95,4 @@ def _by_transformers(model: PreTrainedModel, folder: Path, vocabulary_size: int)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "model.onnx"
     onnx_ir.save(converted.program, target)
-    standardize(target, target, vocabulary_size)
+    standardize(target, target, width)

@@ -66,6 +66,7 @@ def passes_of(model: LanguageModel, target: Target, quantization: str = QUANTIZA
     return passes(
         target,
         positions=model.positions or model.max_length,
+        head=model.head,
         pooling=model.pooling,
         activation=model.activation,
         quantization=quantization,

@@ -20,7 +20,7 @@ class LanguageModel(Protocol):
     """A masked language model, with the pooling and activation of its logits.
 
     folder: of its files. prompt: what comes before every text, None for nothing.
-    pooling, activation: names as in a manifest.
+    head, pooling, activation: names as in a manifest.
     max_length: tokens read of a text, the least that its files allow.
     positions: the most tokens that the model accepts, None if it sets no limit.
     vocabulary_size: number of tokens; the model may have a few rows more.
@@ -30,6 +30,7 @@ class LanguageModel(Protocol):
 
     folder: Path
     prompt: str | None
+    head: str
     pooling: str
     activation: str
     max_length: int
@@ -44,7 +45,10 @@ class LanguageModel(Protocol):
         """Writes tokenizer.json."""
 
     def convert(self, folder: Path) -> Graph:
-        """Writes folder/model.onnx, from input_ids to logits, with its weights inside, and returns it."""
+        """Writes folder/model.onnx, from input_ids to logits, and returns it.
+
+        Its weights are inside, or beside it for a token head.
+        """
 
     def weights_of(self, texts: Iterable[str], max_length: int) -> Iterator[NDArray[np.float32]]:
         """Weights of texts by the model as published, one text at a time: a (V,) array each."""

@@ -43,6 +43,7 @@ class OnnxModel:
     Raises CheckpointError if the folder lacks either, or the graph has data outside its folder.
     """
 
+    head = "masked_lm"
     converter = "as published"
     tools: tuple[str, ...] = ("tokenizers",)
 

@@ -160,6 +160,7 @@ class _Export:
             activation=model.activation,
             positions=model.positions,
             prompt=model.prompt,
+            head=model.head,
             external_data=tuple(path.name for path in sorted(self._bundle.glob(f"{graph.name}.*"))),
             quantization=quantization,
             checkpoint=self._checkpoint_record(name),

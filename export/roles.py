@@ -9,12 +9,12 @@ import tokenizers
 from spladerunner.errors import CheckpointError
 from spladerunner.export.language_model import LanguageModel
 from spladerunner.export.options import ExportOptions
-from spladerunner.export.source import IDF, Source
+from spladerunner.export.source import IDF, SPARSE_LINEAR, Source
 from spladerunner.export.token_weights import TokenWeights
 from spladerunner.export.tokenizer import load_tokenizer, read_tokenizer
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.model.manifest import RoleName
-from spladerunner.model.sentence_transformers import MaskedLanguageModel, RoleSpec, StaticEmbedding, read_layout
+from spladerunner.model.sentence_transformers import Layout, MaskedLanguageModel, RoleSpec, StaticEmbedding, read_layout
 
 Served = LanguageModel | TokenWeights
 
@@ -29,7 +29,7 @@ def open_roles(doc: Source, query: Source | None, options: ExportOptions) -> dic
     Raises CheckpointError if files and options contradict each other or leave something open.
     """
     _check_options(query, options)
-    layout = read_layout(doc.folder)
+    layout = _layout(doc.folder)
     document = layout.doc if layout else MaskedLanguageModel(doc.folder)
     if not isinstance(document, MaskedLanguageModel):
         raise CheckpointError(f"{doc.name} has no model for documents.", path=doc.folder, name=doc.name)
@@ -43,7 +43,7 @@ def open_roles(doc: Source, query: Source | None, options: ExportOptions) -> dic
         )
     model = _open(document, options, stated=layout is not None)
     if query:
-        query_layout = read_layout(query.folder)
+        query_layout = _layout(query.folder)
         question = query_layout.query if query_layout else MaskedLanguageModel(query.folder)
         return {"doc": model, "query": _open_query(question, options, stated=query_layout is not None)}
     if layout is not None and layout.query != layout.doc:
@@ -57,6 +57,17 @@ def open_roles(doc: Source, query: Source | None, options: ExportOptions) -> dic
     if layout is None and idf.is_file():
         return {"doc": model, "query": TokenWeights.of_idf(idf, _tokenizer(doc.folder, options))}
     return {"doc": model, "query": model}
+
+
+def _layout(folder: Path) -> Layout | None:
+    """The layout that the files of a folder state, None if they state none.
+
+    BGE-M3 has a token head beside modules.json, which describes its dense vectors.
+    """
+    if (folder / SPARSE_LINEAR).is_file():
+        model = MaskedLanguageModel(folder, "max", "relu", head="token")
+        return Layout(model, model)
+    return read_layout(folder)
 
 
 def _check_options(query: Source | None, options: ExportOptions) -> None:
@@ -82,6 +93,8 @@ def _open(model: MaskedLanguageModel, options: ExportOptions, *, stated: bool) -
                 path=model.folder,
             )
     model = model._replace(pooling=options.pooling or model.pooling, activation=options.activation or model.activation)
+    if model.head == "token":
+        return _open_token_head(model, options)
     if options.onnx:
         from spladerunner.export.onnx_model import OnnxModel
 
@@ -89,6 +102,23 @@ def _open(model: MaskedLanguageModel, options: ExportOptions, *, stated: bool) -
     from spladerunner.export.checkpoint import Checkpoint  # imports torch, which a graph does not need
 
     return Checkpoint(model, allow_pickle=options.allow_pickle)
+
+
+def _open_token_head(model: MaskedLanguageModel, options: ExportOptions) -> LanguageModel:
+    if options.onnx:
+        raise CheckpointError(
+            f"{model.folder} has a token head in {SPARSE_LINEAR}, and a graph without it: --doc instead of --onnx.",
+            path=model.folder,
+        )
+    if options.target == "cuda":
+        raise CheckpointError(
+            f"{model.folder} has a token head, which runs on CPUs only: graphs for CUDA pool over the vocabulary. "
+            "Leave --for cuda out.",
+            path=model.folder,
+        )
+    from spladerunner.export.token_head import TokenHeadCheckpoint  # imports torch
+
+    return TokenHeadCheckpoint(model, allow_pickle=options.allow_pickle)
 
 
 def _open_query(found: RoleSpec, options: ExportOptions, *, stated: bool) -> Served:

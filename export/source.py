@@ -15,6 +15,8 @@ from spladerunner.model.hub import download
 from spladerunner.model.sentence_transformers import MODULES, ROUTER
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
+SPARSE_LINEAR = "sparse_linear.pt"
+"""BGE-M3's token head, a pickle."""
 IDF = "idf.json"
 
 _DESCRIPTIONS = (
@@ -75,14 +77,17 @@ class Source:
             graph = graph_among(names, repository)
             folder, _, _ = download(repository, commit, [graph, f"{graph}_data", f"{graph}.data", f"*/{SAFETENSORS}"])
             return cls(repository, folder, commit)
-        if not any(name.endswith(".safetensors") for name in names) and PICKLE in names:
+        only_pickled = (
+            {SPARSE_LINEAR} if any(name.endswith(".safetensors") for name in names) else {SPARSE_LINEAR, PICKLE}
+        )
+        if pickles := sorted(only_pickled & {*names}):
             if not allow_pickle:
                 raise CheckpointError(
-                    f"{repository} has its weights only as a pickle, {PICKLE}. If you trust it: --allow-pickle, which "
-                    "loads tensors only.",
+                    f"{repository} has its weights only as a pickle, {' and '.join(pickles)}. If you trust it: "
+                    "--allow-pickle, which loads tensors only.",
                     name=repository,
                 )
-            folder, commit, _ = download(repository, commit, [*_DESCRIPTIONS, PICKLE])
+            folder, commit, _ = download(repository, commit, [*_DESCRIPTIONS, *_SAFETENSORS, *pickles])
         return cls(repository, folder, commit)
 
     def __str__(self) -> str:

@@ -17,7 +17,7 @@ from spladerunner.export.options import Target
 from spladerunner.export.passes import Graph
 from spladerunner.export.progress import Progress
 from spladerunner.export.token_weights import TokenWeights
-from spladerunner.inference.encoder import Encoder, GraphEncoder
+from spladerunner.inference.encoder import GRAPH_ENCODERS, Encoder
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import TokenizedText, Tokenizer
 from spladerunner.model.provenance import Agreement, CopyAgreement, GraphAgreement
@@ -122,8 +122,10 @@ class GraphVerifier:
             yield text
 
     def _encode(self, graph: Path, what: str) -> tuple[list[SparseVector], float]:
-        pooling, activation = self._model.pooling, self._model.activation
-        encoder = GraphEncoder(Session(graph), self._tokenizer.vocabulary, pooling, activation)
+        model = self._model
+        encoder = GRAPH_ENCODERS[model.head](
+            Session(graph), self._tokenizer.vocabulary, model.pooling, model.activation
+        )
         return _timed(encoder, self._tokenizer, self._texts, self._model.max_length, partial(self._watched, what=what))
 
 

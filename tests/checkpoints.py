@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from transformers import (
     RobertaForMaskedLM,
     XLMRobertaConfig,
     XLMRobertaForMaskedLM,
+    XLMRobertaModel,
 )
 
 from tests.small_model import TOKENS, tokenizer
@@ -88,13 +90,46 @@ def save_roberta(folder: Path) -> Path:
 def save_xlm_roberta(folder: Path) -> Path:
     """With a unigram tokenizer, as SentencePiece makes them."""
     torch.manual_seed(0)
+    return _save_like_roberta(XLMRobertaForMaskedLM, XLMRobertaConfig, folder, _unigram())
+
+
+def save_bge_m3(folder: Path, head: Mapping[str, torch.Tensor] | None = None) -> Path:
+    """As BAAI/bge-m3 is published: an encoder of dense vectors, all weights pickled, its heads apart and in float16.
+
+    head: replaces the tensors of sparse_linear.pt.
+    """
+    torch.manual_seed(0)
+    _save_like_roberta(XLMRobertaModel, XLMRobertaConfig, folder, _unigram())
+    pickle_weights(folder)
+    width = sizes(0)["hidden_size"]
+    made = {"weight": torch.randn(1, width), "bias": torch.randn(1)} if head is None else head
+    torch.save({name: tensor.half() for name, tensor in made.items()}, folder / "sparse_linear.pt")
+    colbert = torch.nn.Linear(width, width).half()
+    torch.save(colbert.state_dict(), folder / "colbert_linear.pt")
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    dense = [
+        {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for at, (path, kind) in enumerate(modules)
+    ]
+    (folder / "1_Pooling").mkdir()
+    for name, content in {
+        "modules.json": dense,
+        "1_Pooling/config.json": {"word_embedding_dimension": width, "pooling_mode_cls_token": True},
+        "sentence_bert_config.json": {"max_seq_length": 64, "do_lower_case": False},
+        "config_sentence_transformers.json": {"__version__": {"sentence_transformers": "2.2.2"}},
+    }.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def _unigram() -> Tokenizer:
     letters = sorted({character for word in WORDS for character in word})
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *(f"▁{word}" for word in WORDS), *letters, "<mask>"]
     made = Tokenizer(models.Unigram([(piece, -float(at)) for at, piece in enumerate(pieces)], unk_id=3))
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     made.decoder = decoders.Metaspace()
     made.add_special_tokens([*pieces[:4], "<mask>"])
-    return _save_like_roberta(XLMRobertaForMaskedLM, XLMRobertaConfig, folder, made)
+    return made
 
 
 def _save_like_roberta(
@@ -104,7 +139,9 @@ def _save_like_roberta(
     made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
     shape = {**sizes(made.get_vocab_size()), "max_position_embeddings": 66, "type_vocab_size": 1}
     model(config(**shape, pad_token_id=1, bos_token_id=0, eos_token_id=2)).save_pretrained(folder)
-    save_tokenizer(folder, made=made, unk="<unk>", pad="<pad>", cls="<s>", sep="</s>", mask="<mask>")
+    save_tokenizer(
+        folder, made=made, unk="<unk>", pad="<pad>", cls="<s>", sep="</s>", mask="<mask>", bos="<s>", eos="</s>"
+    )
     return folder
 
 

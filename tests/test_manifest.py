@@ -25,6 +25,7 @@ from spladerunner.model.manifest import (
     FileRecord,
     GraphRole,
     Manifest,
+    Role,
     TokenWeightsRole,
     VocabularyRecord,
 )
@@ -63,7 +64,7 @@ made_by = st.builds(MadeBy, st.text(), st.dictionaries(st.text(), st.text()))
 def manifests(draw: st.DrawFn) -> ExportManifest:
     files = draw(st.dictionaries(names, file_records, min_size=1, max_size=4))
     listed = st.sampled_from(sorted(files))
-    roles = st.builds(
+    roles: st.SearchStrategy[Role] = st.builds(
         GraphRole,
         listed,
         st.integers(),

@@ -12,6 +12,7 @@ from spladerunner.export.passes.float16 import Float16
 from spladerunner.export.passes.fuse_attention import FuseAttention
 from spladerunner.export.passes.optimize import FuseOperators, Optimize
 from spladerunner.export.passes.quantize import QUANTIZATIONS, Quantize
+from spladerunner.export.passes.quantize_embedding import QuantizeEmbedding
 from spladerunner.export.passes.slice_decoder import SliceDecoder, needs_slices
 from spladerunner.export.passes.tie_embedding import TieEmbedding
 
@@ -24,6 +25,7 @@ def passes(
     target: Target,
     *,
     positions: int,
+    head: str = "masked_lm",
     pooling: str = "max",
     activation: str = "log1p_relu",
     quantization: str = QUANTIZATIONS[0],
@@ -31,17 +33,28 @@ def passes(
 ) -> tuple[Pass, ...]:
     """Passes from the converted graph to the bundle's graph, in order.
 
-    positions: the most tokens that the model accepts. pooling, activation: names as in a manifest. quantization: one
-    of QUANTIZATIONS. vocabulary_size: with positions, it decides if the decoder runs over slices of a text.
+    positions: the most tokens that the model accepts. head, pooling, activation: names as in a manifest. quantization:
+    one of QUANTIZATIONS. vocabulary_size: with positions, it decides if the decoder runs over slices of a text.
 
     Examples:
         >>> [each.name for each in passes("cpu", positions=512)]
         ['optimize', 'fuse attention', 'quantize', 'fuse operators', 'tie embedding', 'external data']
+        >>> [each.name for each in passes("cpu", positions=8192, head="token")]
+        ['quantize embedding', 'optimize', 'fuse attention', 'quantize', 'fuse operators', 'external data']
         >>> [each.name for each in passes("cuda", positions=512)]
         ['optimize', 'float16', 'append pooling']
     """
     if target == "cuda":  # a GPU runs padded texts together, which fused attention without a mask cannot
         return (Optimize(), Float16(), AppendPooling(pooling, activation))
+    if head == "token":  # there is no decoder
+        return (
+            QuantizeEmbedding(),
+            Optimize(),
+            FuseAttention(positions),
+            Quantize(quantization),
+            FuseOperators(),
+            ExternalData(),
+        )
     return (
         Optimize(),
         FuseAttention(positions),

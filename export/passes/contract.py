@@ -141,9 +141,14 @@ def logits(model: onnx.ModelProto) -> onnx.ValueInfoProto:
 
 
 def check_float32(model: onnx.ModelProto) -> None:
-    """Raises UnmetError if a constant is quantized or float16."""
+    """Raises UnmetError if a constant is quantized or float16; an embedding, which is looked up, may be."""
+    looked_up = {node.input[0] for node in model.graph.node if node.op_type == "Gather"}
     for constant in model.graph.initializer:
-        if constant.data_type in (TensorProto.INT8, TensorProto.UINT8, TensorProto.FLOAT16):
+        if constant.name not in looked_up and constant.data_type in (
+            TensorProto.INT8,
+            TensorProto.UINT8,
+            TensorProto.FLOAT16,
+        ):
             raise UnmetError(f"float32 weights, but {constant.name} is {TensorProto.DataType.Name(constant.data_type)}")
 
 

@@ -25,7 +25,7 @@ QUANTIZATIONS = tuple(_ARGUMENTS)
 
 @dataclass(frozen=True)
 class Quantize(FilePass):
-    """Stores the matrices of products in int8.
+    """Stores the matrices of products in int8, but for a token head, whose product takes no time.
 
     Requires: a float32 graph with products of constant matrices.
     Ensures: each of these matrices is int8, symmetric; the other operand is quantized to uint8 at run time.
@@ -44,10 +44,15 @@ class Quantize(FilePass):
     @silenced()
     def run(self, source: Path, target: Path) -> None:
         """Runs onnxruntime's dynamic quantization."""
+        products = onnx.load(source, load_external_data=False).graph
+        columns = {constant.name for constant in products.initializer if constant.dims[-1:] == [1]}
         quantize_dynamic(
             source,
             target,
             op_types_to_quantize=["MatMul"],
+            nodes_to_exclude=[
+                node.name for node in products.node if node.op_type == "MatMul" and node.input[1] in columns
+            ],
             weight_type=QuantType.QInt8,
             extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
             **_ARGUMENTS[self.quantization],
@@ -61,10 +66,10 @@ class Quantize(FilePass):
 
 
 def _float_products(model: onnx.ModelProto) -> list[str]:
-    """Names of the constant float32 matrices of products."""
+    """Names of the constant float32 matrices of products, of more than one column."""
     matrices = {
         constant.name
         for constant in model.graph.initializer
-        if constant.data_type == TensorProto.FLOAT and len(constant.dims) > 1
+        if constant.data_type == TensorProto.FLOAT and len(constant.dims) > 1 and constant.dims[-1] > 1
     }
     return [node.input[1] for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in matrices]

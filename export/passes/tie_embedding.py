@@ -16,12 +16,18 @@ from typing import ClassVar
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from spladerunner.export.passes.contract import Graph, Pass, UnmetError, operators
 from spladerunner.export.passes.optimize import FUSED_PRODUCTS
+from spladerunner.export.passes.quantize_embedding import (
+    check_int8_embedding,
+    check_one_embedding,
+    look_up_int8,
+    lookups,
+    quantize_rows,
+)
 
-_STEPS = 127
 _HALF_A_STEP = 0.501
 """Half a step of int8, with room for the rounding of the scale itself."""
 
@@ -43,11 +49,7 @@ class TieEmbedding(Pass):
         """Checks for fused int8 products and for one embedding."""
         if not operators(model) & set(FUSED_PRODUCTS):
             raise UnmetError(f"fused int8 products, but there is none of {FUSED_PRODUCTS}")
-        lookups, embeddings = _lookups(model.graph), _embeddings(model.graph)
-        if len(lookups) != 1 or len(embeddings) != 1:
-            raise UnmetError(
-                f"one embedding looked up by input_ids, but there are {len(lookups)} lookups of {len(embeddings)}"
-            )
+        check_one_embedding(model.graph)
 
     def call(self, graph: Graph, target: Path) -> str:
         """Writes the graph with an int8 embedding."""
@@ -57,58 +59,28 @@ class TieEmbedding(Pass):
 
     def ensures(self, model: onnx.ModelProto) -> None:
         """Checks the embedding's type and the graph's consistency."""
-        found = [constant.data_type for constant in _embeddings(model.graph) if len(constant.dims) == 2]
-        if found != [TensorProto.INT8]:
-            raise UnmetError(f"one int8 embedding, but there are embeddings of types {found}")
+        check_int8_embedding(model.graph)
         onnx.checker.check_model(model)
-
-
-def _embeddings(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    """The constants that are looked up by input_ids."""
-    constants = {constant.name: constant for constant in graph.initializer}
-    return [constants[node.input[0]] for node in _lookups(graph) if node.input[0] in constants]
-
-
-def _lookups(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    return [node for node in graph.node if node.op_type == "Gather" and node.input[1] == "input_ids"]
 
 
 def _quantize(graph: onnx.GraphProto) -> bool:
     """Replaces the embedding in place; returns whether it was tied."""
     constants = {constant.name: constant for constant in graph.initializer}
-    (lookup,) = _lookups(graph)
-    embedding = lookup.output[0]
-    rows, scaled = f"{embedding}_rows", f"{embedding}_scales"
+    (lookup,) = lookups(graph)
     weights = numpy_helper.to_array(constants[lookup.input[0]])
-    int8_matrix = f"{embedding}_table"
     decoder = _tied_decoder(graph, constants, weights)
     if decoder:
         matrix, scale = decoder
         int8 = numpy_helper.to_array(constants[matrix]).T
         by_row = len(constants[scale].dims) == 1
         graph.initializer.remove(constants[matrix])
-        graph.node.insert(0, helper.make_node("Transpose", [int8_matrix], [matrix], perm=[1, 0]))
+        graph.node.insert(0, helper.make_node("Transpose", [f"{lookup.output[0]}_table"], [matrix], perm=[1, 0]))
     else:
-        steps = np.maximum(np.abs(weights).max(axis=1), np.finfo(np.float32).tiny) / _STEPS
-        scale, by_row = f"{embedding}_steps", True
-        int8 = np.round(weights / steps[:, np.newaxis]).astype(np.int8)
-        graph.initializer.append(numpy_helper.from_array(steps.astype(np.float32), scale))
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(int8), int8_matrix))
-    nodes = [helper.make_node("Gather", [int8_matrix, "input_ids"], [rows])]
-    nodes.append(helper.make_node("Cast", [rows], [f"{embedding}_floats"], to=TensorProto.FLOAT))
-    if by_row:
-        nodes += [
-            helper.make_node("Gather", [scale, "input_ids"], [f"{embedding}_row_scales"]),
-            helper.make_node("Unsqueeze", [f"{embedding}_row_scales", f"{embedding}_last_axis"], [scaled]),
-        ]
-        graph.initializer.append(numpy_helper.from_array(np.array([-1], dtype=np.int64), f"{embedding}_last_axis"))
-    nodes.append(helper.make_node("Mul", [f"{embedding}_floats", scaled if by_row else scale], [embedding]))
-
+        scale, by_row = f"{lookup.output[0]}_steps", True
+        int8, steps = quantize_rows(weights)
+        graph.initializer.append(numpy_helper.from_array(steps, scale))
     graph.initializer.remove(constants[lookup.input[0]])
-    position = list(graph.node).index(lookup)
-    graph.node.remove(lookup)
-    for offset, node in enumerate(nodes):
-        graph.node.insert(position + offset, node)
+    look_up_int8(graph, lookup, int8, scale, by_row=by_row)
     return decoder is not None
 
 

@@ -30,7 +30,8 @@ class MaskedLanguageModel(NamedTuple):
     """A masked language model in a folder, and the pooling of its logits.
 
     pooling, activation: names in POOLINGS and ACTIVATIONS. max_length: None if the files do not set it. prompt: the
-    model reads it before every text; None if there is none.
+    model reads it before every text; None if there is none. head: a name in HEADS; "token" if the masked-LM head is
+    replaced by one that weighs the tokens of a text.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class MaskedLanguageModel(NamedTuple):
     activation: str = "log1p_relu"
     max_length: int | None = None
     prompt: str | None = None
+    head: str = "masked_lm"
 
 
 class StaticEmbedding(NamedTuple):

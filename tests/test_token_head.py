@@ -1,0 +1,208 @@
+"""BGE-M3's sparse head through the export, against its published formula in torch."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from spladerunner import CheckpointError, Expander, VerificationError
+from spladerunner.cli.main import main
+from spladerunner.export import ExportOptions, export_bundle, pipeline, token_head
+from spladerunner.export.convert import convert
+from spladerunner.export.token_head import TokenHeadCheckpoint
+from spladerunner.model.manifest import MANIFEST, GraphRole
+from spladerunner.model.provenance import ExportManifest, GraphAgreement
+from tests.checkpoints import WORDS, save_bge_m3, save_xlm_roberta
+
+TEXTS = [
+    "the cat sat on the mat",
+    "river bank naïve river",
+    " ".join(WORDS) * 3,
+    "数据 running données ꙮ",
+    "x",
+    "the <mask>",
+]
+
+pytestmark = pytest.mark.usefixtures("quiet_libraries")
+
+
+@pytest.fixture(autouse=True)
+def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "verification_texts", lambda: TEXTS)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_bge_m3(tmp_path_factory.mktemp("token-head") / "bge-m3")
+
+
+def published_weights(checkpoint: Path, text: str) -> dict[str, float]:
+    """Token by token, as FlagEmbedding's M3Embedder has it; its own tensors, and no graph."""
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    head = torch.load(checkpoint / "sparse_linear.pt", weights_only=True)
+    tokens = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
+    with torch.inference_mode():
+        hidden = AutoModel.from_pretrained(checkpoint).eval()(**tokens).last_hidden_state[0]
+        scores = torch.relu(hidden @ head["weight"][0].float() + head["bias"].float())
+    unused = {tokenizer.cls_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
+    unused.add(tokenizer.mask_token_id)  # no text has it; here special tokens never carry weight
+    weights: dict[str, float] = {}
+    for token, score in zip(tokens["input_ids"][0].tolist(), scores.tolist(), strict=True):
+        name = tokenizer.convert_ids_to_tokens(token)
+        if token not in unused and score > weights.get(name, 0):
+            weights[name] = score
+    return weights
+
+
+def test_the_reference_of_an_export_is_the_published_formula(checkpoint: Path) -> None:
+    model = TokenHeadCheckpoint(token_head_of(checkpoint), allow_pickle=True)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    for text, weights in zip(TEXTS, model.weights_of(TEXTS, 64), strict=True):
+        found = {tokenizer.convert_ids_to_tokens(int(at)): float(weights[at]) for at in np.flatnonzero(weights)}
+        assert found == pytest.approx(published_weights(checkpoint, text), rel=1e-4)
+
+
+def token_head_of(folder: Path) -> Any:
+    from spladerunner.model.sentence_transformers import MaskedLanguageModel
+
+    return MaskedLanguageModel(folder, "max", "relu", head="token")
+
+
+def test_a_bundle_agrees_with_the_published_formula(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    assert main(["export", "--doc", str(checkpoint), "--allow-pickle", "-o", str(folder)]) == 0
+    manifest = ExportManifest.read(folder / MANIFEST)
+    role = manifest.roles["doc"]
+    assert isinstance(role, GraphRole) and manifest.roles["query"] == role
+    assert (role.head, role.pooling, role.activation, role.max_length) == ("token", "max", "relu", 64)
+    assert manifest.weight_type == "int8" and manifest.verification is not None
+    measured = manifest.verification.roles["doc"]
+    assert isinstance(measured, GraphAgreement) and measured.fp32_largest_difference <= 1e-4
+    assert "a weight for each token of the text alone" in (folder / "README.md").read_text(encoding="utf-8")
+    expander = Expander(folder)
+    expected = [published_weights(checkpoint, text) for text in TEXTS]
+    assert sum(map(len, expected)) > 20
+    for found, weights in zip(expander.expand(TEXTS), expected, strict=True):
+        tokens = sorted({*found, *weights})
+        first, second = ([each.get(token, 0.0) for token in tokens] for each in (found, weights))
+        assert np.dot(first, second) >= 0.99 * np.linalg.norm(first) * np.linalg.norm(second)
+        assert np.linalg.norm(first) == pytest.approx(np.linalg.norm(second), rel=0.05)
+    assert expander.expand_query(TEXTS) == expander.expand(TEXTS)
+    graph = onnx.load(folder / "doc.onnx").graph
+    assert "MultiHeadAttention" in {node.op_type for node in graph.node}
+    sizes = {constant.name: constant.data_type for constant in graph.initializer if len(constant.dims) > 1}
+    assert onnx.TensorProto.INT8 in sizes.values()
+
+
+def test_a_graph_of_over_2_gb_is_converted_with_its_weights_beside_it(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the real size is: 568 million weights."""
+    converted = convert
+
+    def convert_apart(*arguments: Any) -> Any:
+        graph = converted(*arguments)
+        onnx.save(graph.model, graph.path, save_as_external_data=True, location="model.onnx_data", size_threshold=64)
+        graph.release()
+        return graph
+
+    monkeypatch.setattr(token_head, "convert", convert_apart)
+    folder = export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", allow_pickle=True))
+    assert sorted(path.name for path in folder.glob("doc.onnx*")) == ["doc.onnx", "doc.onnx.data"]
+    assert any(Expander(folder).expand(TEXTS))
+
+
+def test_pickles_are_read_only_if_allowed(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"token head as a pickle, sparse_linear\.pt.*--allow-pickle"):
+        export_bundle(ExportOptions(checkpoint, tmp_path / "bundle"))
+
+
+class Hostile:
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("run-by-a-pickle"),)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"weight": torch.zeros(1, 31), "bias": torch.zeros(1)},
+        {"weight": torch.zeros(2, 32), "bias": torch.zeros(2)},
+        {"weight": torch.zeros(1, 32)},
+        {"weight": torch.zeros(1, 32), "bias": torch.zeros(1), "other": torch.zeros(1)},
+        torch.zeros(1, 32),
+        Hostile(),
+        None,
+    ],
+    ids=["narrow", "two labels", "no bias", "too much", "no names", "hostile", "empty"],
+)
+def test_a_head_of_anything_but_its_two_tensors_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = save_bge_m3(tmp_path / "bge-m3")
+    if content is None:
+        (folder / "sparse_linear.pt").write_bytes(b"")
+    elif isinstance(content, Hostile):
+        (folder / "sparse_linear.pt").write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, folder / "sparse_linear.pt")
+    with pytest.raises(CheckpointError, match=r"sparse_linear\.pt cannot be read as the tensors .*'weight': \(1, 32\)"):
+        export_bundle(ExportOptions(folder, tmp_path / "bundle", allow_pickle=True))
+    assert not (tmp_path / "run-by-a-pickle").exists()
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_head_that_is_no_number_is_refused(tmp_path: Path, wrong: float) -> None:
+    folder = save_bge_m3(tmp_path / "bge-m3", {"weight": torch.full((1, 32), wrong), "bias": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match=r"infinite or not a number, in classifier\.weight"):
+        export_bundle(ExportOptions(folder, tmp_path / "bundle", allow_pickle=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "cuda"}, "token head, which runs on CPUs only.*Leave --for cuda out"),
+        ({"onnx": True}, "a graph without it: --doc instead of --onnx"),
+        ({"activation": "log1p_relu"}, "states that its activation is relu, not log1p_relu: leave --activation out"),
+        ({"pooling": "sum"}, "states that its pooling is max, not sum: leave --pooling out"),
+    ],
+)
+def test_options_that_do_not_fit_a_token_head_are_refused(
+    checkpoint: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", allow_pickle=True, **options))
+
+
+def test_missing_weights_are_still_an_error(tmp_path: Path) -> None:
+    folder = save_bge_m3(tmp_path / "bge-m3")
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    del weights["encoder.layer.0.output.dense.weight"]
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"lack \['roberta.encoder.layer.0.output.dense.weight'\] \(1 in all\)"):
+        export_bundle(ExportOptions(folder, tmp_path / "bundle", allow_pickle=True))
+
+
+def test_a_token_head_that_weighs_wrong_is_found(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = TokenHeadCheckpoint._pool
+    monkeypatch.setattr(TokenHeadCheckpoint, "_pool", lambda self, logits, ids: pool(self, logits.flip(0), ids))
+    with pytest.raises(VerificationError, match="the float32 graph's largest difference"):
+        export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", allow_pickle=True))
+
+
+def test_a_masked_language_model_may_not_be_paired_with_another_vocabulary(checkpoint: Path, tmp_path: Path) -> None:
+    """A query model with a masked-LM head is fine: both weigh the same tokens."""
+    query = save_xlm_roberta(tmp_path / "query")
+    folder = export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", query=query, allow_pickle=True))
+    roles = ExportManifest.read(folder / MANIFEST).roles
+    assert [role.head for role in roles.values() if isinstance(role, GraphRole)] == ["token", "masked_lm"]
+    assert Expander(folder).expand_query("the cat")[0]
