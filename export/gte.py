@@ -20,6 +20,7 @@ _AS_IT_IS = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
     *("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id", "tie_word_embeddings"),
 )
+_TOKEN_HEAD = "NewForTokenClassification"
 _ONLY = {"position_embedding_type": "rope", "layer_norm_type": "layer_norm", "logn_attention_scale": False}
 """Settings that GteForMaskedLM computes; each is the default of the remote class."""
 
@@ -50,6 +51,22 @@ def read_gte_config(folder: Path) -> PretrainedConfig | None:
     return GteConfig(
         **{name: config[name] for name in _AS_IT_IS if name in config}, rope_parameters=_rope(config, folder)
     )
+
+
+def refuse_token_head(folder: Path) -> None:
+    """Raises CheckpointError for gte-multilingual-base, whose weights are not of the vocabulary's tokens.
+
+    Its published code, gte_embedding.py, keeps the largest weight of each decoded text, and decodes "▁the" and "the" to
+    the same.
+    """
+    path = folder / "config.json"
+    config: Any = decode_json(path.read_bytes(), path) if path.is_file() else {}
+    if isinstance(config, dict) and _TOKEN_HEAD in str(config.get("architectures")):
+        raise CheckpointError(
+            f"{folder} has the token head of GTE ({_TOKEN_HEAD}). Its authors weigh pieces of decoded text, in which "
+            "several tokens of the vocabulary are one, so there is no vector over the vocabulary. Use BAAI/bge-m3.",
+            path=folder,
+        )
 
 
 def _rope(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import tokenizers
 
 from spladerunner.errors import CheckpointError
+from spladerunner.export.gte import refuse_token_head
 from spladerunner.export.language_model import LanguageModel
 from spladerunner.export.options import ExportOptions
 from spladerunner.export.source import IDF, SPARSE_LINEAR, Source
@@ -67,6 +68,7 @@ def _layout(folder: Path) -> Layout | None:
     if (folder / SPARSE_LINEAR).is_file():
         model = MaskedLanguageModel(folder, "max", "relu", head="token")
         return Layout(model, model)
+    refuse_token_head(folder)
     return read_layout(folder)
 
 

@@ -109,15 +109,18 @@ def test_shapes_that_differ_from_bert_are_stated() -> None:
         "tiny-en": 20_480,
         "granite-embedding-30m-sparse": 50_265,
         "opensearch-neural-sparse-encoding-multilingual-v1": 105_879,
+        "bge-m3": 250_002,
         "PIXIE-Splade-Preview": 50_000,
         "splade-ko-v1.0": 50_000,
     }
     assert [spec.name for spec in list_models() if spec.activation != "log1p_relu"] == [
         "opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill",
         "opensearch-project/opensearch-neural-sparse-encoding-doc-v3-gte",
+        "BAAI/bge-m3",
     ]
+    assert [spec.name for spec in list_models() if spec.head != "masked_lm"] == ["BAAI/bge-m3"]
     korean = [spec.name for spec in list_models() if "ko" in spec.languages]
-    assert len(korean) == 3 and len(next(spec.languages for spec in list_models() if "bn" in spec.languages)) == 15
+    assert len(korean) == 4 and len(next(spec.languages for spec in list_models() if "bn" in spec.languages)) == 15
 
 
 def test_the_embedded_pair_is_what_its_manifest_says() -> None:

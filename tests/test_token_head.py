@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer
 
 from spladerunner import CheckpointError, Expander, VerificationError
 from spladerunner.cli.main import main
@@ -19,7 +19,9 @@ from spladerunner.export.convert import convert
 from spladerunner.export.token_head import TokenHeadCheckpoint
 from spladerunner.model.manifest import MANIFEST, GraphRole
 from spladerunner.model.provenance import ExportManifest, GraphAgreement
+from spladerunner.model.sentence_transformers import MaskedLanguageModel
 from tests.checkpoints import WORDS, save_bge_m3, save_xlm_roberta
+from tests.torch_reference import torch_token_head_weights
 
 TEXTS = [
     "the cat sat on the mat",
@@ -43,36 +45,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_bge_m3(tmp_path_factory.mktemp("token-head") / "bge-m3")
 
 
-def published_weights(checkpoint: Path, text: str) -> dict[str, float]:
-    """Token by token, as FlagEmbedding's M3Embedder has it; its own tensors, and no graph."""
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    head = torch.load(checkpoint / "sparse_linear.pt", weights_only=True)
-    tokens = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
-    with torch.inference_mode():
-        hidden = AutoModel.from_pretrained(checkpoint).eval()(**tokens).last_hidden_state[0]
-        scores = torch.relu(hidden @ head["weight"][0].float() + head["bias"].float())
-    unused = {tokenizer.cls_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
-    unused.add(tokenizer.mask_token_id)  # no text has it; here special tokens never carry weight
-    weights: dict[str, float] = {}
-    for token, score in zip(tokens["input_ids"][0].tolist(), scores.tolist(), strict=True):
-        name = tokenizer.convert_ids_to_tokens(token)
-        if token not in unused and score > weights.get(name, 0):
-            weights[name] = score
-    return weights
-
-
 def test_the_reference_of_an_export_is_the_published_formula(checkpoint: Path) -> None:
-    model = TokenHeadCheckpoint(token_head_of(checkpoint), allow_pickle=True)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    for text, weights in zip(TEXTS, model.weights_of(TEXTS, 64), strict=True):
-        found = {tokenizer.convert_ids_to_tokens(int(at)): float(weights[at]) for at in np.flatnonzero(weights)}
-        assert found == pytest.approx(published_weights(checkpoint, text), rel=1e-4)
-
-
-def token_head_of(folder: Path) -> Any:
-    from spladerunner.model.sentence_transformers import MaskedLanguageModel
-
-    return MaskedLanguageModel(folder, "max", "relu", head="token")
+    model = TokenHeadCheckpoint(MaskedLanguageModel(checkpoint, "max", "relu", head="token"), allow_pickle=True)
+    found = np.stack(list(model.weights_of(TEXTS, 64)))
+    np.testing.assert_allclose(found, torch_token_head_weights(checkpoint, TEXTS, 64), rtol=1e-4)
 
 
 def test_a_bundle_agrees_with_the_published_formula(checkpoint: Path, tmp_path: Path) -> None:
@@ -87,13 +63,13 @@ def test_a_bundle_agrees_with_the_published_formula(checkpoint: Path, tmp_path: 
     assert isinstance(measured, GraphAgreement) and measured.fp32_largest_difference <= 1e-4
     assert "a weight for each token of the text alone" in (folder / "README.md").read_text(encoding="utf-8")
     expander = Expander(folder)
-    expected = [published_weights(checkpoint, text) for text in TEXTS]
-    assert sum(map(len, expected)) > 20
-    for found, weights in zip(expander.expand(TEXTS), expected, strict=True):
-        tokens = sorted({*found, *weights})
-        first, second = ([each.get(token, 0.0) for token in tokens] for each in (found, weights))
-        assert np.dot(first, second) >= 0.99 * np.linalg.norm(first) * np.linalg.norm(second)
-        assert np.linalg.norm(first) == pytest.approx(np.linalg.norm(second), rel=0.05)
+    expected = torch_token_head_weights(checkpoint, TEXTS, 64)
+    assert np.count_nonzero(expected) > 20
+    for vector, weights in zip(expander.encode(TEXTS), expected, strict=True):
+        found = np.zeros_like(weights)
+        found[vector.indices] = vector.values
+        assert found @ weights >= 0.99 * np.linalg.norm(found) * np.linalg.norm(weights)
+        assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(weights), rel=0.05)
     assert expander.expand_query(TEXTS) == expander.expand(TEXTS)
     graph = onnx.load(folder / "doc.onnx").graph
     assert "MultiHeadAttention" in {node.op_type for node in graph.node}
@@ -199,10 +175,19 @@ def test_a_token_head_that_weighs_wrong_is_found(
         export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", allow_pickle=True))
 
 
-def test_a_masked_language_model_may_not_be_paired_with_another_vocabulary(checkpoint: Path, tmp_path: Path) -> None:
-    """A query model with a masked-LM head is fine: both weigh the same tokens."""
+def test_a_query_model_may_have_another_head_over_the_same_vocabulary(checkpoint: Path, tmp_path: Path) -> None:
     query = save_xlm_roberta(tmp_path / "query")
     folder = export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", query=query, allow_pickle=True))
     roles = ExportManifest.read(folder / MANIFEST).roles
     assert [role.head for role in roles.values() if isinstance(role, GraphRole)] == ["token", "masked_lm"]
     assert Expander(folder).expand_query("the cat")[0]
+
+
+def test_the_token_head_of_gte_multilingual_is_refused_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "gte-multilingual-base"
+    folder.mkdir()
+    config = {"model_type": "new", "architectures": ["NewModel", "NewForTokenClassification"]}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "modules.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"NewForTokenClassification.*decoded text.*Use BAAI/bge-m3"):
+        export_bundle(ExportOptions(folder, tmp_path / "bundle"))

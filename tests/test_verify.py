@@ -60,7 +60,7 @@ def save_graph(path: Path, weights_of: dict[str, Weights], *, padding: int = 0) 
 class Published:
     """A checkpoint, or token weights, whose published formula gives what is written."""
 
-    pooling, activation, max_length = "max", "log1p_relu", 16
+    head, pooling, activation, max_length = "masked_lm", "max", "log1p_relu", 16
 
     def __init__(self, weights_of: dict[str, Weights]) -> None:
         self._weights_of = weights_of
