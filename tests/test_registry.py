@@ -79,6 +79,7 @@ ON_CARDS = {
         62.9,
         f"{HUB}opensearch-project/opensearch-neural-sparse-encoding-multilingual-v1",
     ),
+    "bge-m3": ("MIT", None, 53.9, "https://arxiv.org/abs/2402.03216"),  # MIRACL, sparse alone
     "PIXIE-Splade-Preview": ("Apache-2.0", None, None, f"{HUB}telepix/PIXIE-Splade-Preview"),
     "splade-ko-v1.0": ("Apache-2.0", None, None, f"{HUB}yjoonjang/splade-ko-v1.0"),
 }
