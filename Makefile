@@ -7,6 +7,7 @@
 # make browser  tests of the pages in a headless Chromium, in an environment of their own
 # make mutants  breaks the code in 300 small ways, and counts the breaks that no test notices; half an hour
 # make attack   random texts, faults, files and load against what is promised; an hour, or MINUTES=10
+# make sweep    a million texts and all code points against the tokenizers library, under each of PYTHONS="3.10 3.13"
 # make bench    every table of benchmarks/; an hour, with nothing else running
 # make bench-gpu  documents a second on an NVIDIA card
 # make bench-scale  Ray and Spark against one process; a quarter of an hour, with nothing else running
@@ -17,6 +18,7 @@
 PYTHON ?= python3
 SHARED ?= ../shared
 MINUTES ?= 60
+PYTHONS ?= 3.10 3.11 3.12 3.13 3.14
 RUN := .venv
 CHECK := .venv-check
 TEST := .venv-test
@@ -34,7 +36,7 @@ SOURCES := pyproject.toml README.md $(shell find spladerunner export models -typ
 SENTENCE := The Manhattan Project and its atomic bomb helped bring an end to World War II.
 QUESTION := who built the nuclear bomb
 
-.PHONY: run check lint types quick test docs engines clusters browser mutants attack bench bench-gpu bench-scale models quality picture clean
+.PHONY: run check lint types quick test docs engines clusters browser mutants attack sweep bench bench-gpu bench-scale models quality picture clean
 
 run: $(RUN)/installed
 	@$(RUN)/bin/spladerunner expand --top 12 "$(SENTENCE)"
@@ -78,6 +80,10 @@ mutants: $(MUTANTS)/installed
 
 attack: $(TEST)/installed
 	$(TEST)/bin/python -m tests.attack --minutes $(MINUTES) --page docs/reliability.md
+
+sweep: $(PYTHONS:%=.venv-python-%/installed)
+	for version in $(PYTHONS); do .venv-python-$$version/bin/python -m tests.attack --minutes $(MINUTES) \
+		--only strings --only "code points" --page docs/reliability.md || exit 1; done
 
 bench: $(TEST)/installed
 	for command in throughput cold_start latency memory callers scaling size lab.levers lab.invariance lab.share; do \
@@ -147,6 +153,11 @@ $(TRANSFORMERS_5)/installed: pyproject.toml
 		"sentence-transformers>=6" pytest pytest-xdist
 	@touch $@
 
+.venv-python-%/installed: pyproject.toml
+	python$* -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@touch $@
+
 $(ENGINES)/installed: pyproject.toml $(wildcard tests/engines/*.txt)
 	$(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check --editable ".[formats,parquet]" -r tests/engines/requirements.txt
@@ -165,4 +176,4 @@ $(CLUSTERS)/installed: pyproject.toml $(wildcard tests/clusters/*.txt)
 	@touch $@
 
 clean:
-	rm -rf $(RUN) $(CHECK) $(TEST) $(DOCS) $(HUBS) $(TRANSFORMERS_5) $(ENGINES) $(CLUSTERS) $(BROWSER) $(MUTANTS) .bench build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(RUN) $(CHECK) $(TEST) $(DOCS) $(HUBS) $(TRANSFORMERS_5) $(ENGINES) $(CLUSTERS) $(BROWSER) $(MUTANTS) .venv-python-* .bench build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import sys
 from collections.abc import Iterator
@@ -71,23 +72,36 @@ def test_damage_changes_a_file_and_says_how(tmp_path: Path) -> None:
         assert files.damage(Random(seed), path) and (path.read_bytes() != before or seed % 2)
 
 
-def test_the_table_replaces_only_the_one_on_the_page(
+def test_the_rows_replace_those_of_the_same_attack_and_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{attack.BEGIN}old\n{attack.END}after\n")
+    version = platform.python_version()
+    with_another = "| kills | 7 | all | seed 1, Python 3.9.1 |", "| forks | 5 (all) | all | seed 1, Python 3.9.1 |"
+    old = f"| forks | 6 | all | seed 1, Python {version} |", f"| no such attack | 8 | all | seed 1, Python {version} |"
+    page.write_text(f"before\n{attack.BEGIN}\n" + "\n".join([*old, *with_another]) + f"\n\n{attack.END}after\n")
 
     def finite(chosen: Random) -> Iterator[Tried]:
         yield Tried(1200)
         yield Tried(34, f"wrong {chosen.randrange(1000)}")
 
-    monkeypatch.setattr(attack, "ATTACKS", {"forks": (1, "forks", finite)})
-    monkeypatch.setattr(sys, "argv", ["attack", "--seed", "7", "--minutes", "1", "--page", str(page)])
+    monkeypatch.setattr(attack, "ATTACKS", {"forks": (1, "forks", finite), "kills": (1, "kills", finite)})
+    arguments = ["attack", "--seed", "7", "--minutes", "1", "--only", "forks", "--page", str(page)]
+    monkeypatch.setattr(sys, "argv", arguments)
     assert attack.main() == 1
     first = capsys.readouterr().out
     assert "seed 7" in first and "'wrong " in first
-    content = page.read_text()
-    assert content.startswith("before\n") and content.endswith("after\n") and "old" not in content
-    assert "| forks | 1,234 (all) | all but 1 |" in content and "Seed 7, " in content
+    before, *table, after = filter(None, page.read_text().splitlines())
+    assert (before, after) == ("before", "after")
+    assert table[0] == attack.BEGIN.strip() and table[1:3] == attack.HEADER and table[-1] == attack.END.strip()
+    assert table[3] == with_another[1] and table[5] == with_another[0] and len(table) == 7
+    assert table[4].startswith("| forks | 1,234 (all) | all but 1 | seed 7, ") and f"Python {version}, " in table[4]
     attack.main()
     assert capsys.readouterr().out == first, "the seed repeats the tries"
+
+
+def test_a_sweep_ends_when_all_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "STRINGS", 2 * texts.TEXTS_PER_TOKENIZER)
+    monkeypatch.setattr(texts, "chunks", lambda size: ["é" * size, "数" * size])
+    assert run(texts.strings(Random(1)), 60) == Result(2 * texts.TEXTS_PER_TOKENIZER, [], finished=True)
+    assert run(texts.code_points(Random(1)), 60) == Result(2 * texts.CHARACTERS_PER_TRY, [], finished=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from spladerunner.inference.prefix import prefixes, reads_words_apart
 
 STRINGS = 4_000
-"""`make attack` tries a million."""
+"""`make sweep` tries a million."""
 
 WORDS = (
     "the cat sat u.s.a. reactor don't I'll a B 1234567 x1y naïve Straße ΣΑΣ İ . , -- <mask> [MASK] ##ing Ġ <x> Tok { É"
@@ -198,11 +198,21 @@ texts = st.lists(
 ).map(lambda pieces: "".join(piece + space for piece, space in pieces))
 
 
+def first_wrong(made: Tokenizer, prefixes_of: Mapping[str, Iterable[str]]) -> str | None:
+    """A text with a prefix whose tokens are not the first tokens of the whole text, or None. Encodes all at once."""
+    pairs = [(text, prefix) for text, beginnings in prefixes_of.items() for prefix in beginnings]
+    wholes = dict(zip(prefixes_of, made.encode_batch(list(prefixes_of), add_special_tokens=False), strict=True))
+    encodings = made.encode_batch([prefix for _, prefix in pairs], add_special_tokens=False)
+    for (text, _), encoding in zip(pairs, encodings, strict=True):
+        if wholes[text].ids[: len(encoding.ids)] != encoding.ids:
+            return text
+    return None
+
+
 def agrees(made: Tokenizer, text: str, length: int) -> bool:
-    """True if the tokens of every prefix are the first tokens of the whole text."""
-    whole = made.encode(text, add_special_tokens=False).ids
-    found = [made.encode(prefix, add_special_tokens=False).ids for prefix in prefixes(text, length)]
-    return found[-1] == whole and all(ids == whole[: len(ids)] for ids in found)
+    """True if the tokens of every prefix are the first tokens of the whole text, and the last prefix is the whole."""
+    found = list(prefixes(text, length))
+    return found[-1] == text and first_wrong(made, {text: found}) is None
 
 
 @given(tokenizers_of_all_families(), st.lists(st.tuples(texts, st.integers(0, 60)), min_size=20, max_size=20))
@@ -233,21 +243,24 @@ SWEPT = {
 """Tokenizers that read all code points."""
 
 
-def unit(character: str) -> str:
-    """A text with the character in all positions: where it begins, in and between words, beside each cut."""
-    return "#a #b d#c # x y # <mask>#Tok# u.s.a.#".replace("#", character)
+WITHOUT_ADDED_TOKENS = "#b # c#x y#z #"
+WITH_ADDED_TOKENS = "#<mask># Tok# u.s.a.# c#naïve y#z #<mask>#Tok #u.s.a. #"
+
+
+def unit(character: str, made: Tokenizer) -> str:
+    """A text with the character in all positions.
+
+    That is where it begins and ends, alone, inside a word, beside the letters before and after a cut, and on each side
+    of the added tokens, if there are any.
+    """
+    return (WITH_ADDED_TOKENS if made.get_added_tokens_decoder() else WITHOUT_ADDED_TOKENS).replace("#", character)
 
 
 def sweep(made: Tokenizer, characters: Iterable[str]) -> str | None:
     """A text with one of the characters of which a prefix has other tokens than the whole, or None."""
-    texts = list(map(unit, characters))
-    beginnings = [(text, prefix) for text in texts for prefix in prefixes_of_all_lengths(text)]
-    wholes = dict(zip(texts, made.encode_batch(texts, add_special_tokens=False), strict=True))
-    encodings = made.encode_batch([prefix for _, prefix in beginnings], add_special_tokens=False)
-    for (text, _), encoding in zip(beginnings, encodings, strict=True):
-        if wholes[text].ids[: len(encoding.ids)] != encoding.ids:
-            return text
-    return None
+    return first_wrong(
+        made, {text: prefixes_of_all_lengths(text) for text in (unit(each, made) for each in characters)}
+    )
 
 
 def prefixes_of_all_lengths(text: str) -> Iterator[str]:
@@ -266,7 +279,7 @@ def chunks(size: int) -> list[str]:
 
 @pytest.mark.parametrize("name", SWEPT)
 def test_no_code_point_changes_the_tokens_before_it(name: str) -> None:
-    """A part of all code points, which `make attack` tries: those of the first page, and every 997th."""
+    """A part of all code points, which `make sweep` tries: those of the first page, and every 997th."""
     (everything,) = chunks(sys.maxunicode)
     made = SWEPT[name]
     assert len(everything) == 1_112_064 and reads_words_apart(made)
@@ -274,8 +287,10 @@ def test_no_code_point_changes_the_tokens_before_it(name: str) -> None:
 
 
 def test_the_sweep_cuts_beside_each_character_and_finds_a_tokenizer_that_reads_on() -> None:
-    assert {prefix[-2:] for prefix in prefixes_of_all_lengths(unit("#"))} == {"#b", " x"}
-    assert sweep(assembled(word_piece(), pre_tokenizers.BertPreTokenizer(), None, [(AddedToken("x y"), False)]), "#")
+    assert [prefix[-3:] for prefix in prefixes_of_all_lengths(unit("#", SWEPT["BPE"]))] == ["c#x"]
+    assert [prefix[-3:] for prefix in prefixes_of_all_lengths(unit("#", SWEPT["added tokens"]))] == ["ïve"]
+    assert sweep(assembled(word_level(), pre_tokenizers.Whitespace(), None, [(AddedToken("naïve y"), False)]), "#")
+    assert sweep(assembled(word_level(), pre_tokenizers.Whitespace(), normalizers.Replace("x y", "cat")), "#")
 
 
 def test_prefixes_end_before_a_space_and_grow_to_the_whole_text() -> None:
@@ -285,6 +300,19 @@ def test_prefixes_end_before_a_space_and_grow_to_the_whole_text() -> None:
     assert all(text[len(prefix)] == " " for prefix in found[:-1])
     assert [len(prefix) // 100 for prefix in found] == [1, 4, 16, 66, 230]
     assert list(prefixes("数" * 1000, 10)) == ["数" * 1000]
+
+
+def test_a_prefix_ends_only_at_one_space_between_two_ascii_letters() -> None:
+    text = "a1 b, c  d .e f\tg é h"
+    assert list(prefixes(text, 0)) == ["a1 b, c  d .e", text]
+
+
+def test_a_prefix_does_not_end_at_spaces_that_a_normalizer_takes_away() -> None:
+    """The two spaces become a mark, which does not end a word here: "the▁cat" is one."""
+    joined = normalizers.Replace(tokenizers.Regex(" {2,}"), "▁")
+    made = assembled(word_level(), pre_tokenizers.WhitespaceSplit(), joined)
+    assert reads_words_apart(made) and agrees(made, "the  cat sat", 0)
+    assert made.encode("the").ids != made.encode("the  cat sat").ids[:1]
 
 
 def with_part(*, normalizer: object = None, splitter: object = None, added: str | None = None) -> Tokenizer:

@@ -5,7 +5,7 @@ first tokens of "… cat sat …". This holds if every part of the tokenizer tre
 locally. `reads_words_apart` accepts the parts for which it was derived and refuses every other:
 
 - Normalizers: those of Unicode, BERT, SentencePiece (precompiled), and replacements of a literal without
-  ASCII letters and white space.
+  ASCII letters and white space, or of two and more spaces.
   No Unicode normalization form composes or reorders across an ASCII letter or a space (UAX #15).
 - Pre-tokenizers: each one must split before such a space (BertPreTokenizer, Whitespace, WhitespaceSplit, Metaspace,
   ByteLevel with its regular expression) or split further within words (Punctuation, Digits).
