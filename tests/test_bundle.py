@@ -128,7 +128,9 @@ def test_a_folder_without_a_manifest_is_a_symmetric_model(tmp_path: Path, graph:
     opened = Bundle.open(tmp_path, Interpretation(**SYMMETRIC))
     assert opened.roles["doc"] == opened.roles["query"] == graph_role(graph, 512)
     expander = Expander(tmp_path, **SYMMETRIC)
-    assert expander.expand("the cat") == expander.expand_query("the cat") != [{}]
+    weights = expected_weights(small.logits([TOKENS.index(token) for token in ("[CLS]", "the", "cat", "[SEP]")]))
+    assert len(weights) > 40
+    assert expander.expand("the cat") == expander.expand_query("the cat") == [pytest.approx(weights, rel=1e-5)]
 
 
 def test_a_folder_without_a_manifest_is_cut_where_its_configuration_says(tmp_path: Path) -> None:

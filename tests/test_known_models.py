@@ -176,7 +176,7 @@ def exported(loopback: tuple[Hub, dict[str, Path]], tmp_path_factory: pytest.Tem
     return folder
 
 
-def check_known(spec: ModelSpec, folder: Path, expander: Expander) -> None:
+def check_known(spec: ModelSpec, folder: Path) -> None:
     """Checks that do not depend on the weights."""
     manifest = ExportManifest.read(folder / MANIFEST)
     if spec.license:
@@ -191,7 +191,6 @@ def check_known(spec: ModelSpec, folder: Path, expander: Expander) -> None:
         assert isinstance(query, TokenWeightsRole)
     else:
         assert query.checkpoint.name == spec.query
-    assert expander.expand("the cat sat") != [{}] != expander.expand_query("the cat sat")
 
 
 @pytest.mark.parametrize("spec", KNOWN, ids=lambda spec: spec.name)
@@ -200,7 +199,7 @@ def test_every_known_model_over_loopback(
 ) -> None:
     hub, checkpoints = loopback
     expander = Expander(exported / spec.name)
-    check_known(spec, exported / spec.name, expander)
+    check_known(spec, exported / spec.name)
     assert "training_args.bin" not in hub.downloads()
     for role, repository in (("doc", spec.doc), ("query", spec.query)):
         if repository is not None:
@@ -232,7 +231,7 @@ def test_every_known_model_on_the_hub(spec: ModelSpec, tmp_path: Path) -> None:
     command = spec.export_command.replace("FOLDER", str(tmp_path / "bundle")).split()
     subprocess.run([sys.executable, "-m", *command], check=True)
     expander = Expander(tmp_path / "bundle")
-    check_known(spec, tmp_path / "bundle", expander)
+    check_known(spec, tmp_path / "bundle")
     assert len(expander.vocabulary) == spec.vocabulary
     if spec.name == "prithivida/Splade_PP_en_v1":
         check_manhattan(expander)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from spladerunner import list_models
 from spladerunner.model.manifest import MANIFEST, GraphRole, Manifest
 from spladerunner.model.registry import close_names, find_model
@@ -40,7 +42,8 @@ def test_close_names_are_the_likely_ones() -> None:
 HUB = "https://huggingface.co/"
 NC = "CC-BY-NC-SA-4.0"
 SPLADE_V3 = "https://arxiv.org/abs/2403.06789"
-OPENSEARCH_TABLE = f"{HUB}opensearch-project/opensearch-neural-sparse-encoding-doc-v2-distill"
+OPENSEARCH = "opensearch-project/opensearch-neural-sparse-encoding"
+OPENSEARCH_TABLE = f"{HUB}{OPENSEARCH}-doc-v2-distill"
 ON_CARDS = {
     # name without its owner: license, MRR@10 on MS MARCO dev, mean nDCG@10 on BEIR, the page that was read
     "efficient-splade-V-large": (NC, 38.8, None, f"{HUB}naver/efficient-splade-V-large-doc"),
@@ -138,7 +141,53 @@ def test_a_model_that_needs_nothing_has_no_command() -> None:
     assert commands["naver/splade-v3"] == "spladerunner export --doc naver/splade-v3 --allow-pickle -o FOLDER"
 
 
-def test_every_row_says_what_makes_it_and_how_good_it_is() -> None:
+def bert(layers: int, width: int, vocabulary: int = 30_522, inner: int = 0, positions: int = 512) -> int:
+    """Parameters of BERT with its masked-language-model head, whose decoder shares the embeddings.
+
+    By the definition of the architecture: attention is four products with biases, the feed-forward network two, of
+    four times the width unless `inner` says another, and each layer has two normalizations.
+    """
+    inner = inner or 4 * width
+    layer = 4 * (width * width + width) + (2 * width * inner + inner + width) + 2 * 2 * width
+    embeddings = (vocabulary + positions + 2) * width + 2 * width
+    head = width * width + width + 2 * width + vocabulary
+    return embeddings + layers * layer + head
+
+
+def gated(layers: int, width: int, inner: int, vocabulary: int) -> int:
+    """The same without biases and positions, and with a gate in the feed-forward network: ModernBERT, GTE."""
+    return vocabulary * width + layers * (4 * width * width + 3 * width * inner) + width * width + vocabulary
+
+
+BERT_BASE, DISTILBERT = bert(12, 768), bert(6, 768)
+UNTIED = 30_522 * 768  # OpenSearch's first models count the decoder beside the embeddings
+PARAMETERS = {
+    "BERT pair, 3 and 1 layers, 192 wide": bert(3, 192, 20_480) + bert(1, 192, 20_480),
+    "DistilBERT pair": 2 * DISTILBERT,
+    "DistilBERT and BERT-tiny": DISTILBERT + bert(2, 128),
+    "BERT-base": BERT_BASE,
+    "DistilBERT": DISTILBERT,
+    "RoBERTa, 6 layers": bert(6, 384, 50_265, positions=514),
+    "BERT-tiny": bert(2, 128),
+    "BERT-mini": bert(4, 256),
+    "BERT-small": bert(4, 512),
+    "MiniLM, 6 layers": bert(6, 384),
+    "GTE": gated(12, 768, 3072, 30_522),
+    "BERT-base, multilingual": bert(12, 768, 105_879),
+    "ModernBERT, 22 layers": gated(22, 768, 1152, 50_368),
+}
+
+
+def test_parameters_are_those_of_the_architecture() -> None:
     for spec in list_models():
-        assert spec.doc in spec.export_command and spec.shape and spec.parameters > 0
+        expected = PARAMETERS[spec.shape.removesuffix(", queries without a model")]
+        if spec.name in (f"{OPENSEARCH}-v1", f"{OPENSEARCH}-doc-v1"):
+            expected += UNTIED
+        rounded = 0.05 if "multilingual" in spec.shape else 0.015  # its page rounds 167 to 160
+        assert spec.parameters == pytest.approx(expected / 1e6, rel=rounded), spec.name
+
+
+def test_every_row_says_what_makes_it() -> None:
+    for spec in list_models():
+        assert spec.doc in spec.export_command
         assert ("--inference-free" in spec.export_command) == (spec.query is None)
