@@ -166,7 +166,7 @@ $(ENGINES)/installed: pyproject.toml $(wildcard tests/engines/*.txt)
 
 $(MUTANTS)/installed: pyproject.toml
 	$(PYTHON) -m venv $(MUTANTS)
-	$(MUTANTS)/bin/pip install --quiet --disable-pip-version-check --editable ".[test]" "cosmic-ray>=8.7" "pytest-cov>=7"
+	$(MUTANTS)/bin/pip install --quiet --disable-pip-version-check --editable ".[mutants]"
 	@touch $@
 
 $(CLUSTERS)/installed: pyproject.toml $(wildcard tests/clusters/*.txt)

@@ -134,9 +134,12 @@ def _run_pytest(arguments: Sequence[str], seconds: float, scratch: str) -> None:
         os._exit(status)
 
 
-def measure() -> Tests:
-    """Runs the quick tests on the code as it is, and prints which fail. Raises SystemExit if pytest itself fails."""
-    options = ["--cov=spladerunner", "--cov-context=test", "--cov-report=", "--junitxml=../report.xml"]
+def measure(modules: Sequence[str] = ()) -> Tests:
+    """Runs the quick tests on the code as it is, and prints which fail. Raises SystemExit if pytest itself fails.
+
+    modules: paths of test modules to which it keeps, if any.
+    """
+    options = ["--cov=spladerunner", "--cov-context=test", "--cov-report=", "--junitxml=../report.xml", *modules]
     if run_tests(options, seconds=3600) not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise SystemExit(Path("../output").read_text(encoding="utf-8"))
     seconds: dict[str, float] = {}
@@ -219,6 +222,8 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=300, metavar="N", help="mutants (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the sample (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=60, help="begin no mutant after this time (default: 60)")
+    parser.add_argument("--only", type=int, nargs="+", metavar="N", help="those of the sample with these numbers")
+    parser.add_argument("--tests", nargs="+", default=[], metavar="MODULE", help="test modules to keep to")
     options = parser.parse_args()
     if COPY not in os.environ:
         return _run_in_copy()
@@ -226,16 +231,18 @@ def main() -> int:
         importlib.import_module(name)
     end = time.monotonic() + 60 * options.minutes
     everywhere = all_places()
-    tests = measure()
+    tests = measure(options.tests)
     survivors: list[Mutant] = []
     ran = 0
-    for mutant in sample(everywhere, options.sample, options.seed):
+    for number, mutant in enumerate(sample(everywhere, options.sample, options.seed), 1):
         if time.monotonic() > end:
             break
+        if options.only and number not in options.only:
+            continue
         ran += 1
         if survives(mutant, tests):
             survivors.append(mutant)
-            print(f"survived, {len(survivors)} of {ran}: {mutant}", flush=True)
+            print(f"survived, number {number}, {len(survivors)} of {ran}: {mutant}", flush=True)
     return _report(f"seed {options.seed}: {ran} mutants, at {len(everywhere):,} places", ran, survivors)
 
 
