@@ -36,8 +36,6 @@ if TYPE_CHECKING:  # numpy.typing is slow to import
     from numpy.typing import NDArray
 
     from spladerunner.explanation import Explanation
-    from spladerunner.inference.batch_encoder import BatchEncoder
-    from spladerunner.inference.batches import Batch
     from spladerunner.inference.event_loop import WorkerThreads
     from spladerunner.model.bare_folder import Interpretation
     from spladerunner.passages import Passage, TokenCount
@@ -47,6 +45,9 @@ Tokenized = TypeVar("Tokenized")
 CHARACTERS_TOKENIZED = 1 << 17
 """Limit of the characters that are tokenized at the same time, of all calls; a longer text is tokenized alone. A
 character takes up to half a kilobyte."""
+
+AWAITED_ON_GPU = 256
+"""Texts of an awaited call that wait for a GPU at the same time: they run in batches."""
 
 MOST_TOKENS = 1 << 20
 """Of a text: more than any model reads."""
@@ -384,7 +385,7 @@ class Expander:
         """Awaitable form of encode, for event loops of asyncio: it does not block the loop, and can be cancelled.
 
         Its texts wait in one order with those of all other calls. Of a call that is cancelled, texts that wait are
-        withdrawn; at most `threads` texts that run already end first.
+        withdrawn; at most `threads` texts, or batches on a GPU, that run already end first.
 
         >>> import asyncio
         >>> expander = Expander()
@@ -403,12 +404,17 @@ class Expander:
         with self._worker_threads.shared() as executor:
 
             async def encode(text: str) -> SparseVector:
-                tokenize = partial(self._tokenize_admitted, text, role)
-                tokenized = await run_admitted(executor, self._tokenizing, len(text), tokenize)
-                run = partial(self._run, tokenized, role)
-                return await run_admitted(executor, self._running, tokenized.ids.size, run)
+                prepare = partial(self._prepare, text, role)
+                encoder, tokenized = await run_admitted(executor, self._tokenizing, len(text), prepare)
+                if self._on_gpu:
+                    from spladerunner.inference.dynamic_batches import DynamicBatches  # CPUs start without
 
-            return await map_in_order(encode, texts, at_once=min(self._threads, len(texts)))
+                    if isinstance(encoder, DynamicBatches):
+                        return await encoder.encode(tokenized, self._max_length[role])
+                return await run_admitted(executor, self._running, tokenized.tokens, partial(encoder, tokenized))
+
+            at_once = AWAITED_ON_GPU if self._on_gpu else self._threads
+            return await map_in_order(encode, texts, at_once=min(at_once, len(texts)))
 
     def explain(self, query: str, document: str) -> Explanation:
         """Explains a score: the tokens that a query and a document share, largest product of weights first.
@@ -470,34 +476,16 @@ class Expander:
     def _stream(self, texts: Iterable[TokenizedText], role: RoleName, threads: int) -> Iterator[SparseVector]:
         encoder = self._encoder(role)
         if self._on_gpu:
-            from spladerunner.inference.batch_encoder import BatchEncoder  # CPUs start without
+            from spladerunner.inference.dynamic_batches import DynamicBatches  # CPUs start without
 
-            if isinstance(encoder, BatchEncoder):
-                return self._stream_in_batches(texts, role, encoder)
+            if isinstance(encoder, DynamicBatches):
+                return encoder.stream(texts, self._max_length[role])
 
         def run(text: TokenizedText) -> SparseVector:
             with self._running.admit(text.ids.size):
                 return encoder(text)
 
         return run_in_order(texts, run, threads=threads, tokens_in_flight=self._tokens_in_flight)
-
-    def _stream_in_batches(
-        self, texts: Iterable[TokenizedText], role: RoleName, encoder: BatchEncoder
-    ) -> Iterator[SparseVector]:
-        from spladerunner.inference.batches import WORKERS, run_in_batches
-
-        def run(batch: Batch) -> list[SparseVector]:
-            with self._running.admit(batch.tokens):
-                return encoder.encode(batch)
-
-        return run_in_batches(
-            texts,
-            run,
-            budget=encoder.budget,
-            max_length=self._max_length[role],
-            threads=min(self._threads, WORKERS),
-            tokens_in_flight=self._tokens_in_flight,
-        )
 
     def _tokenize(self, text: str, role: RoleName) -> TokenizedText:
         with self._tokenizing.admit(len(text)):
@@ -511,8 +499,8 @@ class Expander:
         prompt = self._bundle.roles[role].prompt
         return prompt + text if prompt and text and not text.isspace() else text
 
-    def _run(self, text: TokenizedText, role: RoleName) -> SparseVector:
-        return self._encoder(role)(text)
+    def _prepare(self, text: str, role: RoleName) -> tuple[Encoder, TokenizedText]:
+        return self._encoder(role), self._tokenize_admitted(text, role)
 
     def _encoder(self, name: RoleName) -> Encoder:
         if name not in self._encoders:
@@ -539,8 +527,10 @@ class Expander:
         graph.release()
         if session.device is not None and role.head == "masked_lm":
             from spladerunner.inference.batch_encoder import BatchEncoder  # CPUs start without
+            from spladerunner.inference.dynamic_batches import DynamicBatches
 
-            return BatchEncoder(session, self.vocabulary)
+            encoder = BatchEncoder(session, self.vocabulary)
+            return DynamicBatches(encoder, self._running, self._threads, self._tokens_in_flight)
         return GRAPH_ENCODERS[role.head](session, self.vocabulary, role.pooling, role.activation)
 
     def _lengths(self, max_length: int | Mapping[RoleName, int] | None) -> dict[RoleName, int]:

@@ -7,7 +7,7 @@ kernels are reused for the same shapes. Vectors come back in the order of the te
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -63,6 +63,15 @@ class Batch(NamedTuple):
         return cls(
             tuple(place for place, _ in texts), tuple(text.content_tokens for _, text in texts), ids, mask, type_ids
         )
+
+    @classmethod
+    def joined(cls, batches: Sequence[Batch]) -> Batch:
+        """The texts of batches of one length, in order."""
+        if len(batches) == 1:
+            return batches[0]
+        places, content_tokens = (tuple(chain.from_iterable(each)) for each in [*zip(*batches, strict=True)][:2])
+        ids, mask, type_ids = map(np.concatenate, [*zip(*batches, strict=True)][2:])
+        return cls(places, content_tokens, ids, mask, type_ids)
 
     @property
     def tokens(self) -> int:
