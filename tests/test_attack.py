@@ -51,6 +51,7 @@ def test_ids_of_a_long_text_that_is_cut_wrongly_are_found(monkeypatch: pytest.Mo
     assert any(next(tries).failure for _ in range(20))
 
 
+@pytest.mark.slow
 def test_a_fault_that_is_swallowed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "same_files", lambda *_: False)
     assert "other bytes" in str(next(jobs.faults(Random(1))).failure)

@@ -276,6 +276,7 @@ def test_memory_is_flat(tmp_path: Path, bundle: Path) -> None:
     assert peaks[1] - peaks[0] < 12_000
 
 
+@pytest.mark.slow
 def test_progress_is_a_bar_on_a_terminal_and_lines_in_a_log(tmp_path: Path, bundle: Path) -> None:
     corpus = write_corpus(tmp_path / "c.jsonl", 300)
     common = ("encode", str(corpus), "--model", str(bundle), "-o")

@@ -68,6 +68,7 @@ def test_texts_that_are_cut_are_counted(tmp_path: Path, expander: Expander, corp
     assert (whole.cut, whole.tokens, whole.lost) == (0, 60, 0)
 
 
+@pytest.mark.slow
 def test_counts_are_those_of_all_lines_when_a_job_resumes(tmp_path: Path, bundle: Path) -> None:
     corpus = tmp_path / "c.jsonl"
     write_texts(corpus, [12] * 3000)
@@ -180,6 +181,7 @@ def test_fields_that_cannot_travel_are_errors(tmp_path: Path, expander: Expander
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", DECOMPRESS)
 def test_a_compressed_output_resumes_at_a_frame(
     tmp_path: Path, bundle: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
@@ -235,6 +237,7 @@ def test_other_outputs_that_are_killed_again_and_again_are_the_same(
     assert not list(tmp_path.glob("*partial*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STDOUT)
 def test_standard_output_gets_the_lines(tmp_path: Path, bundle: Path, corpus: Path, name: str) -> None:
     arguments = ("encode", corpus, "--model", bundle, "-o")

@@ -104,6 +104,7 @@ def test_a_histogram_counts_every_value_in_few_bars() -> None:
     assert heights[1] == max(heights)
 
 
+@pytest.mark.slow
 def test_only_the_report_loads_matplotlib() -> None:
     code = (
         "import sys, spladerunner.evaluation.results; print('matplotlib' in sys.modules);"

@@ -117,6 +117,7 @@ def test_on_a_terminal_expand_draws_bars() -> None:
     assert all(len(line) <= 60 for line in lines)
 
 
+@pytest.mark.slow
 def test_bars_are_in_color_where_the_terminal_has_it() -> None:
     expand = ("expand", "--top", "12", "The Manhattan Project and its atomic bomb")
     plain, colored = in_terminal(*expand), in_terminal(*expand, TERM="xterm-256color", NO_COLOR="")
@@ -128,6 +129,7 @@ def test_bars_are_in_color_where_the_terminal_has_it() -> None:
     assert "\x1b" not in run(*expand, env={**os.environ, "TERM": "xterm-256color", "NO_COLOR": ""}).stdout
 
 
+@pytest.mark.slow
 def test_expand_on_a_terminal_says_what_it_waits_for_and_reads_what_is_typed() -> None:
     drawn = in_terminal("expand", "--top", "3", typed=b"atomic bomb\n\x04")
     assert "spladerunner: type a text and press Enter; Ctrl-D ends\n" in drawn
@@ -136,6 +138,7 @@ def test_expand_on_a_terminal_says_what_it_waits_for_and_reads_what_is_typed() -
     assert "press Enter" not in run("expand", input="atomic bomb\n").stderr
 
 
+@pytest.mark.slow
 def test_explain_reads_standard_input_and_files(expander: Expander, tmp_path: Path) -> None:
     query, document = "who built the nuclear bomb", "The Manhattan Project\nand its naïve bomb"
     (tmp_path / "document.txt").write_bytes(b"\xef\xbb\xbf" + document.encode() + b"\r\n")
@@ -159,6 +162,7 @@ def test_expand_prints_json_on_a_terminal_if_asked() -> None:
     assert "manhattan" in json.loads(in_terminal("expand", "--json", "The Manhattan Project"))
 
 
+@pytest.mark.slow
 def test_explain_prints_the_shared_tokens(expander: Expander) -> None:
     query, document = "who built the nuclear bomb", "The Manhattan Project and its atomic bomb"
     explanation = expander.explain(query, document)
@@ -179,6 +183,7 @@ def test_models_lists_every_known_model_and_what_to_run_in_80_columns() -> None:
         assert (f"$ {spec.command}" if spec.command else "part of the package, 11.1 MB") in entry
 
 
+@pytest.mark.slow
 def test_models_filters() -> None:
     def names(*options: str) -> set[str]:
         return {line for line in run("models", *options).stdout.splitlines() if not line.startswith(" ")}
@@ -289,6 +294,7 @@ def shown_without_control(printed: str) -> str:
     return printed
 
 
+@pytest.mark.slow
 def test_nothing_of_a_model_reaches_the_terminal_raw(hostile: Path, tmp_path: Path) -> None:
     title = r"\u001b]0;title\u0007\u001b[2J\u009b1A"
     model = ("--model", hostile)
@@ -305,6 +311,7 @@ def test_nothing_of_a_model_reaches_the_terminal_raw(hostile: Path, tmp_path: Pa
     assert title in shown_without_control(in_terminal("check", *model, str(given), status=3))
 
 
+@pytest.mark.slow
 def test_no_error_reaches_the_terminal_raw(hostile: Path, tmp_path: Path) -> None:
     nowhere = tmp_path / f"nowhere{EVIL}"
     for arguments, status in (
@@ -324,6 +331,7 @@ def test_no_error_reaches_the_terminal_raw(hostile: Path, tmp_path: Path) -> Non
     assert "schema" in shown_without_control(in_terminal("expand", "--model", hostile, "text", status=1))
 
 
+@pytest.mark.slow
 def test_nothing_of_a_collection_reaches_the_terminal_raw(hostile: Path, tmp_path: Path) -> None:
     collection = write_beir(tmp_path / f"collection{EVIL}")
     with (collection / "qrels" / "test.tsv").open("a", newline="") as judgments:
@@ -339,6 +347,7 @@ def test_a_folder_is_printed_into_a_pipe_as_it_is(hostile: Path) -> None:
     assert done.stdout.removesuffix(b"\n") == os.fsencode(hostile)
 
 
+@pytest.mark.slow
 def test_a_huge_top_shows_all_tokens() -> None:
     assert run("expand", "--top", "9" * 30, "bomb").stdout == run("expand", "bomb").stdout
 
@@ -405,6 +414,7 @@ def test_an_interrupt_ends_the_command_without_a_message() -> None:
         assert process.stderr.read() == b""
 
 
+@pytest.mark.slow
 def test_explain_writes_its_page_to_a_file_or_standard_output(expander: Expander, tmp_path: Path) -> None:
     query, document = "nuclear bomb", "naïve <b>Manhattan</b> Project 数"
     page = explanation_page.page(expander.explain(query, document))

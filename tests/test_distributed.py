@@ -264,6 +264,7 @@ def test_the_command_refuses_what_does_not_go_together(arguments: tuple[str, ...
     assert done.returncode == 2 and message in done.stderr
 
 
+@pytest.mark.slow
 def test_a_missing_engine_names_its_extra(tmp_path: Path, bundle: Path) -> None:
     corpus = write_corpus(tmp_path / "c.jsonl", 4)
     for name in ("ray", "pyspark"):

@@ -328,6 +328,7 @@ def test_prunings_that_differ_in_the_last_digit_have_runs_of_their_own(
 FULL = Path("/dev/full")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 def test_results_are_saved_although_nothing_can_be_printed(tmp_path: Path) -> None:
     folder = write_beir(tmp_path / "data", {"d": ("", "trout")}, {"q": "trout"}, {"q": {"d": 1}})
@@ -346,6 +347,7 @@ def test_results_are_saved_although_nothing_can_be_printed(tmp_path: Path) -> No
     assert done.returncode == 0 and "nDCG@10" in done.stdout
 
 
+@pytest.mark.slow
 def test_any_locale_prints_any_name(tmp_path: Path) -> None:
     folder = write_beir(tmp_path / "sammlung-ü", {"d": ("", "trout")}, {"q": "trout"}, {"q": {"d": 1}})
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
@@ -357,6 +359,7 @@ def test_any_locale_prints_any_name(tmp_path: Path) -> None:
 IDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(documents=st.lists(IDS | st.text(max_size=3), min_size=2, max_size=4, unique=True), query=IDS | st.text())
 def test_any_id_gives_the_right_figures_and_a_readable_run_or_an_error(
@@ -375,6 +378,7 @@ def test_any_id_gives_the_right_figures_and_a_readable_run_or_an_error(
     assert {key: [*row] for key, row in parsed.items()} == {query: [documents[0]]}
 
 
+@pytest.mark.slow
 def test_the_command_compares_models_and_prunings_and_writes_json_runs_and_report(tmp_path: Path) -> None:
     write_bundle(tmp_path / "other")
     options = ["--compare", "tiny-en", str(tmp_path / "other"), "--top", "4", "--top", "8", "--min-weight", "0.5"]
@@ -390,6 +394,7 @@ def test_the_command_compares_models_and_prunings_and_writes_json_runs_and_repor
     assert (tmp_path / "r.html").read_text().count("<h1>") == 1
 
 
+@pytest.mark.slow
 def test_the_command_takes_several_collections_measures_fusion_and_a_format(tmp_path: Path) -> None:
     folders = [write_beir(tmp_path / "a"), write_ms_marco(tmp_path / "b")]
     options = ["--measures", "AP", "P(rel=2)@5", "--fuse", "--fuse-weight", "0.7", "--query-top", "3"]
@@ -408,6 +413,7 @@ def test_the_command_takes_several_collections_measures_fusion_and_a_format(tmp_
     assert {path.name for path in tmp_path.glob("*.html")} == {"r-a.html", "r-b.html"}
 
 
+@pytest.mark.slow
 def test_in_a_terminal_the_tables_fit(tmp_path: Path) -> None:
     folder = write_beir(tmp_path / "a")
     lines = in_terminal("eval", str(folder), "--top", "4", "--top", "8", "--min-weight", "0.5", columns=60).splitlines()
@@ -416,12 +422,14 @@ def test_in_a_terminal_the_tables_fit(tmp_path: Path) -> None:
     assert sum(line.startswith("nDCG@10 ") for line in drawn) > 1
 
 
+@pytest.mark.slow
 def test_a_damaged_collection_and_a_missing_split_are_one_line_and_exit_1(tmp_path: Path) -> None:
     for arguments in ([tmp_path], [write_beir(tmp_path / "b"), "--split", "dev"]):
         done = run("eval", *arguments)
         assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -445,6 +453,7 @@ def test_the_command_line_loads_the_evaluation_only_when_it_runs() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("package", "options"), [("ir_measures", []), ("matplotlib", ["--html", "r.html"])])
 def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path, package: str, options: list[str]) -> None:
     (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named x', name='{package}')")

@@ -150,6 +150,7 @@ def bundle_with_external_data(folder: Path) -> Path:
     return bundle
 
 
+@pytest.mark.slow
 def test_no_tampered_weight_runs_while_files_are_swapped(tmp_path: Path) -> None:
     """Another thread swaps graph and weights for others of the same size, by renaming, beside 300 opens."""
     bundle = bundle_with_external_data(tmp_path / "bundle")

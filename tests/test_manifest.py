@@ -129,6 +129,7 @@ def test_the_json_schema_describes_nothing_else() -> None:
             assert "$ref" in value or value["description"], keys
 
 
+@pytest.mark.slow
 @given(manifest=manifests())
 @settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -143,6 +144,7 @@ def test_the_manifests_of_bundles_are_valid(tmp_path: Path) -> None:
         VALIDATOR.validate(written(ExportManifest.read(folder / MANIFEST), tmp_path))
 
 
+@pytest.mark.slow
 @given(manifest=manifests(), data=st.data())
 @settings(
     deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

@@ -51,6 +51,7 @@ def by_hand(grades: dict[str, int], found: list[str]) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_any_ids_and_grades_give_the_figures_of_the_definitions(data: st.DataObject) -> None:

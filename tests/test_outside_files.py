@@ -149,6 +149,7 @@ HOSTILE: list[Any] = [
 """Values of every kind of JSON, and those that have misled some program."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @given(data=st.data())
 @settings(

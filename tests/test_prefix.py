@@ -215,6 +215,7 @@ def agrees(made: Tokenizer, text: str, length: int) -> bool:
     return found[-1] == text and first_wrong(made, {text: found}) is None
 
 
+@pytest.mark.slow
 @given(tokenizers_of_all_families(), st.lists(st.tuples(texts, st.integers(0, 60)), min_size=20, max_size=20))
 @settings(max_examples=STRINGS // 20, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_tokens_of_a_prefix_are_the_first_tokens_of_the_text(made: Tokenizer, cases: list[tuple[str, int]]) -> None:

@@ -232,6 +232,7 @@ print(short, long, megabytes())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("threads", "role"), [("1", "doc"), ("4", "doc"), ("1", "query"), ("4", "query")])
 def test_memory_that_only_long_texts_needed_is_given_back(threads: str, role: str) -> None:
     if not Path("/proc/self/status").exists():

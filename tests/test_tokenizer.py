@@ -77,6 +77,7 @@ long_texts = st.lists(st.tuples(pieces, st.integers(1, 400)), max_size=12).map(
 )
 
 
+@pytest.mark.slow
 @given(long_texts, st.integers(3, 40))
 @settings(max_examples=150, deadline=None)
 def test_reading_only_the_beginning_changes_nothing(small: Tokenizer, text: str, max_length: int) -> None:
@@ -92,6 +93,7 @@ def test_any_text_is_read_as_the_tokenizers_library_reads_it(
     assert small.encode(text, max_length).ids[0].tolist() == reference_ids(text, max_length)
 
 
+@pytest.mark.slow
 @given(long_texts, st.integers(3, 40))
 @settings(max_examples=150, deadline=None)
 def test_spans_are_where_the_tokenizers_library_finds_the_tokens(small: Tokenizer, text: str, max_length: int) -> None:

@@ -43,11 +43,11 @@ LEAST_KILLED = 0.9
 
 QUICK = [
     "-m",
-    "not network and not slow and not torch",
+    "not network and not gpu and not torch",
     "--ignore=tests/test_docs.py",
     "--ignore=tests/test_benchmarks.py",
 ]
-"""The tests of make check that test modules and not the whole."""
+"""The tests without torch that test modules and not the whole."""
 
 PRELOADED = ("hypothesis", "numpy", "onnx", "onnxruntime", "pyarrow.parquet", "scipy.sparse", "tokenizers")
 """Imported once, so that a mutant's process starts with them; never spladerunner itself."""
