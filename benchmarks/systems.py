@@ -173,6 +173,37 @@ def sentence_transformers(job: dict[str, Any]) -> Encode:
     return encode
 
 
+def embed_anything(job: dict[str, Any]) -> Encode:
+    """EmbeddingModel of EmbedAnything with a local float32 graph, through a cache of the Hub that holds only that."""
+    source = Path(job["fp32"]).resolve()
+    cache = source.parent / "hub"
+    model = cache / "models--local--splade"
+    commit = "0" * 40
+    for path in source.iterdir():
+        link = model / "snapshots" / commit / path.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.symlink_to(path)
+    (model / "refs").mkdir(exist_ok=True)
+    (model / "refs" / "main").write_text(commit)
+    os.environ["HF_HUB_CACHE"] = str(cache)
+    os.environ["HF_HOME"] = str(cache)
+    from embed_anything import EmbeddingModel, TextEmbedConfig, WhichModel, embed_query
+
+    opened = EmbeddingModel.from_pretrained_onnx(
+        WhichModel.SparseBert, hf_model_id="local/splade", path_in_repo="model.onnx"
+    )
+    config = TextEmbedConfig(batch_size=job["batch"])
+
+    def encode(texts: Sequence[str]) -> list[Vector]:
+        rows = [np.asarray(each.embedding) for each in embed_query(list(texts), opened, config)]
+        if len(rows) != len(texts):
+            raise RuntimeError(f"EmbedAnything's embed_query gave {len(rows)} vectors for {len(texts)} texts")
+        return [(np.flatnonzero(row), row[np.flatnonzero(row)]) for row in rows]
+
+    return encode
+
+
 def optimum(job: dict[str, Any]) -> Encode:
     """ORTModelForMaskedLM with optimum's dynamic int8, and the maximum before the activation."""
     import onnxruntime
@@ -294,6 +325,7 @@ SYSTEMS: dict[str, Callable[[dict[str, Any]], Encode]] = {
     "fastembed": fastembed,
     "splade-0.1": splade_0_1,
     "sentence-transformers": sentence_transformers,
+    "embed-anything": embed_anything,
     "optimum": optimum,
     "openvino": openvino,
     "reference": reference,

@@ -133,26 +133,23 @@ def headline(records: Records) -> str:
     """The table of the README: BERT-base, texts of mixed lengths."""
     record = records["throughput bert-base"]
     measured = record["result"]
-    rates = throughput.speeds(measured)
-    own = median(rates[OWN][MIXED])
+    rates, ratios = throughput.speeds(measured), throughput.ratios(measured)
     starts = result(records, "cold start")["processes"]
     rows = []
-    for system in measured[0]["sweep"]:
-        title = TITLES.get(system, system)
-        if MIXED not in rates.get(system, {}):
+    for system in throughput.systems_of(measured):
+        title, best = TITLES.get(system, system), throughput.best_figures(measured, system)
+        if not best:
             rows.append([title, "failed", "", "", "", ""])
             continue
-        speed = median(rates[system][MIXED])
-        best = measured[0]["sweep"][system][measured[0]["rounds"][system][MIXED]["setting"]]
+        speed = throughput.number(median(rates[system][MIXED]))
         start = f"{median(starts[STARTS[system]]) * 1e3:.0f}" if system in STARTS else ""
-        ratio = f"{own / speed:.1f}"
         spreads = f"{spread(rates[system][MIXED]):.0%}"
-        rows.append([title, throughput.number(speed), spreads, ratio, f"{best['peak_mb']:.0f}", start])
+        rows.append([title, speed, spreads, f"{ratios[system][MIXED]:.2f}", f"{best['peak_mb']:.0f}", start])
     head = ["", "documents a second", "spread", "spladerunner is × as fast", "peak MB", "start to first expansion, ms"]
     return "\n\n".join(
         [
             f"BERT-base of random weights, SciFact texts of mixed lengths, {describe(record['machine'])}, each system "
-            f"at the best setting that a sweep found, {len(rates[OWN][MIXED])} rounds in turn, medians. "
+            f"at the best setting that a sweep found, {throughput.ROUNDS['bert-base']} rounds in turn, medians. "
             f"{peers_ahead(records)}",
             markdown_table(head, rows),
         ]
@@ -163,11 +160,10 @@ def peers_ahead(records: Records) -> str:
     """The peers that were faster than spladerunner, with model and texts."""
     ahead = []
     for shape in SHAPES:
-        rates = throughput.speeds(result(records, f"throughput {shape}"))
-        for system, kinds in rates.items():
-            for kind, found in kinds.items():
-                if system != OWN and (ratio := median(found) / median(rates[OWN][kind])) > 1:
-                    ahead.append(f"{system}: {ratio:.2f} × as fast with {shape}, {kind}")
+        for system, kinds in throughput.ratios(result(records, f"throughput {shape}")).items():
+            for kind, ratio in kinds.items():
+                if ratio < 1:
+                    ahead.append(f"{system}: {1 / ratio:.2f} × as fast with {shape}, {kind}")
     return (
         f"Peers that were ahead: {'; '.join(ahead)}." if ahead else "No peer was ahead with any model or kind of text."
     )
@@ -175,7 +171,7 @@ def peers_ahead(records: Records) -> str:
 
 def goals(records: Records) -> str:
     """Each goal, what was measured, and whether it was met."""
-    base = throughput.speeds(result(records, "throughput bert-base"))
+    base = throughput.ratios(result(records, "throughput bert-base"))
     starts = result(records, "cold start")["processes"]
     bare = median(starts[cold_start.PROCESSES[0]])
     peaks = {name: rounds[-1] for name, rounds in result(records, "memory").items()}
@@ -185,7 +181,7 @@ def goals(records: Records) -> str:
         goal = f"BERT-base, mixed lengths: {least:g} × {peer}"
         if MIXED not in base.get(peer, {}):
             return goal, "failed", False
-        ratio = median(base[OWN][MIXED]) / median(base[peer][MIXED])
+        ratio = base[peer][MIXED]
         return goal, f"{ratio:.2f}", ratio >= least
 
     def start(row: str, most: float) -> tuple[str, str, bool]:

@@ -3,8 +3,9 @@
     python -m benchmarks.throughput SHARED FOLDER [SHAPE...]
 
 For each shape: every setting of each system encodes each list of texts once to warm up and once for the sweep. The best
-setting of a system for each list then runs in rounds, all systems in turn. Processes stay loaded. A setting counts only
-if its vectors agree with the checkpoint's formula in torch.
+setting of a system for each list then runs in rounds, all systems in turn. Processes stay loaded, so the systems of
+each precision run apart, each beside spladerunner, to fit into memory. A setting counts only if its vectors agree with
+the checkpoint's formula in torch.
 """
 
 from __future__ import annotations
@@ -45,8 +46,14 @@ KINDS = (MIXED, "short", "typical", "cut at 256")
 LONG = "cut at 512"
 """Texts for models that accept 512 tokens, in processes of their own."""
 
+TEXTS = {MIXED: 24, "short": 32, "typical": 8, "cut at 256": 8, LONG: 4}
+"""Texts of each list: multiples of the batch size, so that copies run in the same batches."""
+
 COPIES = {"bert-tiny": 8, "tiny-en": 8}
 """Copies of each list for small models, so that no time is shorter than a few hundredths of a second."""
+
+ROUNDS = {"bert-base": 5}
+OTHER_ROUNDS = 3
 
 LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "int8": 0.95}
 """Least mean cosine with the reference, for all systems. int8 loses more with random weights than with trained ones."""
@@ -149,12 +156,18 @@ def check_agreement(figures: Figures, weight_type: str) -> Figures:
 
 
 def measure(folder: Path, shape: str, cores: int) -> list[dict[str, Any]]:
-    """Sweep and rounds of one shape: for texts of up to 256 tokens, then for those of 512 if the model accepts them."""
-    texts = read_texts(folder)
+    """Sweep and rounds of one shape, for the systems of each precision beside spladerunner.
+
+    For texts of up to 256 tokens, then for those of 512 if the model accepts them.
+    """
+    texts = {kind: found[: TEXTS[kind]] for kind, found in read_texts(folder).items() if kind in TEXTS}
     settings = settings_of_systems(folder, shape, cores)
-    reference = write_reference(folder, shape, MIXED, MAX_LENGTH)
     copies = COPIES.get(shape, 1)
-    found = [measure_lists(settings, {kind: texts[kind] for kind in KINDS}, reference, copies)]
+    reference = write_reference(folder, shape, MIXED, MAX_LENGTH)
+    lists = {kind: texts[kind] for kind in KINDS}
+    found = [
+        measure_lists(group, lists, reference, copies, ROUNDS.get(shape, OTHER_ROUNDS)) for group in apart(settings)
+    ]
     config = json.loads((checkpoint_of(folder, shape) / "config.json").read_text(encoding="utf-8"))
     if config["max_position_embeddings"] >= 512:
         models = models_of(folder, shape)
@@ -168,12 +181,24 @@ def measure(folder: Path, shape: str, cores: int) -> list[dict[str, Any]]:
             for system, tried in settings.items()
         }
         reference = write_reference(folder, shape, LONG, 512)
-        found.append(measure_lists(long, {LONG: texts[LONG]}, reference, copies))
+        lists = {LONG: texts[LONG]}
+        found += [measure_lists(group, lists, reference, copies, OTHER_ROUNDS) for group in apart(long)]
     return found
 
 
+def apart(settings: Mapping[str, Sequence[Setting]]) -> list[dict[str, Sequence[Setting]]]:
+    """The float32 systems and the int8 systems, each group with spladerunner."""
+    own = {OWN: settings[OWN]}
+    int8 = {system: tried for system, tried in settings.items() if any(each.weight_type == "int8" for each in tried)}
+    return [own | {system: tried for system, tried in settings.items() if system not in int8}, own | int8]
+
+
 def measure_lists(
-    settings: Mapping[str, Sequence[Setting]], lists: Mapping[str, Sequence[str]], reference: str, copies: int
+    settings: Mapping[str, Sequence[Setting]],
+    lists: Mapping[str, Sequence[str]],
+    reference: str,
+    copies: int,
+    rounds: int,
 ) -> dict[str, Any]:
     """Figures of a sweep over all settings, and of rounds with the best setting of a system for each list.
 
@@ -197,8 +222,8 @@ def measure_lists(
                 running[name].close()
             for kind, name in best.items():
                 calls[f"{system}|{name}|{kind}"] = partial(seconds_of, running[name], timed[kind])
-        rounds = in_rounds(calls)
-    return {"texts": {kind: len(texts) for kind, texts in timed.items()}, "sweep": sweep, "rounds": nested(rounds)}
+        measured = in_rounds(calls, rounds)
+    return {"texts": {kind: len(texts) for kind, texts in timed.items()}, "sweep": sweep, "rounds": nested(measured)}
 
 
 def sweep_setting(
@@ -261,33 +286,58 @@ def with_job(setting: Setting, **changes: Any) -> Setting:
 
 
 def speeds(result: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Documents a second in each round, by system and list."""
+    """Documents a second in each round, by system and list; spladerunner's from beside both groups of systems."""
     found: dict[str, dict[str, list[float]]] = {}
     for part in result:
         for system, rounds in part["rounds"].items():
             for kind, measured in rounds.items():
                 rates = [part["texts"][kind] / seconds for seconds in measured["seconds"]]
-                found.setdefault(system, {})[kind] = rates
+                found.setdefault(system, {}).setdefault(kind, []).extend(rates)
     return found
+
+
+def ratios(result: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """How many times as fast spladerunner was beside each system, by list, from medians of the same rounds."""
+    found: dict[str, dict[str, float]] = {}
+    for part in result:
+        own = part["rounds"][OWN]
+        for system, rounds in part["rounds"].items():
+            for kind, measured in rounds.items():
+                ratio = median(measured["seconds"]) / median(own[kind]["seconds"])
+                found.setdefault(system, {})[kind] = ratio
+    return found
+
+
+def best_figures(result: Sequence[Mapping[str, Any]], system: str, kind: str = MIXED) -> Figures | None:
+    """Figures in the sweep of the setting that ran in rounds; None if all settings failed."""
+    for part in result:
+        if measured := part["rounds"].get(system, {}).get(kind):
+            figures: Figures = part["sweep"][system][measured["setting"]]
+            return figures
+    return None
+
+
+def systems_of(result: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The systems, spladerunner first."""
+    return list(dict.fromkeys(system for part in result for system in part["sweep"]))
 
 
 def report(shape: str, result: Sequence[Mapping[str, Any]]) -> str:
     """Tables of one shape: documents a second, spladerunner's speedup, settings and the sweep; and failures."""
-    rates = speeds(result)
-    systems = list(result[0]["sweep"])
-    kinds = [kind for part in result for kind in part["texts"]]
+    rates, faster = speeds(result), ratios(result)
+    systems = systems_of(result)
+    kinds = list(dict.fromkeys(kind for part in result for kind in part["texts"]))
     speed_rows, ratio_rows, setting_rows, sweep_rows = [], [], [], []
     for system in systems:
-        own = {kind: median(rates[OWN][kind]) for kind in kinds}
-        found = {kind: median(rates[system][kind]) for kind in kinds if kind in rates.get(system, {})}
-        peak, cosine = "", ""
-        if MIXED in found:
-            best = result[0]["sweep"][system][result[0]["rounds"][system][MIXED]["setting"]]
-            peak, cosine = f"{best['peak_mb']:.0f}", f"{best['mean_cosine']:.4f}"
-        cells = [number(found[kind]) if kind in found else FAILED for kind in kinds]
-        spreads = f"{max(spread(rates[system][kind]) for kind in found):.0%}" if found else ""
-        speed_rows.append([system, *cells, spreads, peak, cosine])
-        ratio_rows.append([system, *(f"{own[kind] / found[kind]:.2f}" if kind in found else "" for kind in kinds)])
+        found = {kind: median(each) for kind, each in rates.get(system, {}).items()}
+        best = best_figures(result, system)
+        figures = [f"{best['peak_mb']:.0f}", f"{best['mean_cosine']:.4f}"] if best else ["", ""]
+        spreads = f"{max(map(spread, rates[system].values())):.0%}" if found else ""
+        speed_rows.append(
+            [system, *(number(found[kind]) if kind in found else FAILED for kind in kinds), spreads, *figures]
+        )
+        if system != OWN:
+            ratio_rows.append([system, *(f"{faster[system][kind]:.2f}" if kind in found else "" for kind in kinds)])
         settings = {
             kind: measured["setting"] for part in result for kind, measured in part["rounds"].get(system, {}).items()
         }
@@ -296,7 +346,7 @@ def report(shape: str, result: Sequence[Mapping[str, Any]]) -> str:
     tables = [
         f"### {shape}",
         markdown_table(["documents a second", *kinds, "largest spread", "peak MB", "mean cosine"], speed_rows),
-        markdown_table(["spladerunner is × as fast", *kinds], ratio_rows),
+        markdown_table(["spladerunner is × as fast as", *kinds], ratio_rows),
         markdown_table(["best setting", *kinds], setting_rows),
         markdown_table(["documents a second in the sweep, one run", "setting", *kinds], sweep_rows),
         *(f"{system} failed: {why}" for system in systems for why in failures(result, system)),
@@ -306,20 +356,19 @@ def report(shape: str, result: Sequence[Mapping[str, Any]]) -> str:
 
 def rows_of_sweep(result: Sequence[Mapping[str, Any]], system: str, kinds: Sequence[str]) -> Iterator[list[str]]:
     """Documents a second of each setting of a system."""
-    for setting in result[0]["sweep"][system]:
-        cells = {}
+    names = dict.fromkeys(name for part in result for name in part["sweep"].get(system, {}))
+    for setting in names:
+        cells = dict.fromkeys(kinds, "")
         for part in result:
-            figures = part["sweep"][system].get(setting, {})
-            for kind, texts in part["texts"].items():
-                cells[kind] = FAILED if "failed" in figures else ""
-                if kind in figures.get("seconds", {}):
-                    cells[kind] = number(texts / figures["seconds"][kind])
-        yield [system, setting, *(cells[kind] for kind in kinds)]
+            figures = part["sweep"].get(system, {}).get(setting)
+            for kind, texts in part["texts"].items() if figures else ():
+                cells[kind] = FAILED if "failed" in figures else number(texts / figures["seconds"][kind])
+        yield [system, setting, *cells.values()]
 
 
 def failures(result: Sequence[Mapping[str, Any]], system: str) -> list[str]:
     """Reasons of the failed settings of a system, each once."""
-    return failures_of([figures for part in result for figures in part["sweep"][system].values()])
+    return failures_of([figures for part in result for figures in part["sweep"].get(system, {}).values()])
 
 
 def failures_of(runs: Sequence[Figures]) -> list[str]:

@@ -28,7 +28,10 @@ SHAPES = ("bert-base", "distilbert", "bert-tiny", "tiny-en")
 FP32 = "passes/convert"
 """Folder of the float32 graph, below that of the models: the first of the export's intermediate graphs."""
 
-TEXTS_PER_KIND = 16
+TEXTS = {"short": 32, "typical": 16, "cut at 256": 8, "cut at 512": 4}
+MIXED_OF_EACH = 8
+"""Numbers of texts: multiples of the batch size, and of the number of cores of most machines."""
+
 MAX_LENGTH = 256
 
 
@@ -94,15 +97,17 @@ def choose_texts(documents: Sequence[dict[str, str]], vocabulary: Path) -> dict[
     tokenizer = BertWordPieceTokenizer(WordPiece.read_file(str(vocabulary)), lowercase=True)
     abstracts = [f"{document['title']} {document['text']}" for document in documents]
     lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch(abstracts)]
-    kinds = {
-        "short": [document["title"] for document in documents[:TEXTS_PER_KIND]],
-        "typical": [text for text, n in zip(abstracts, lengths, strict=True) if 100 <= n <= 200][:TEXTS_PER_KIND],
-        "cut at 256": [text for text, n in zip(abstracts, lengths, strict=True) if n > 300][:TEXTS_PER_KIND],
+    measured = list(zip(abstracts, lengths, strict=True))
+    chosen = {
+        "short": [document["title"] for document in documents],
+        "typical": [text for text, n in measured if 100 <= n <= 200],
+        "cut at 256": [text for text, n in measured if n > 300],
     }
-    mixed = [text for texts in kinds.values() for text in texts]
+    mixed = [text for texts in chosen.values() for text in texts[:MIXED_OF_EACH]]
     random.Random(0).shuffle(mixed)
-    long = [f"{text} {text}" for text in kinds["cut at 256"][:6]]
-    return {**kinds, "mixed": mixed, "cut at 512": long, "collection": abstracts}
+    chosen["cut at 512"] = [f"{text} {text}" for text in chosen["cut at 256"]]
+    kinds = {kind: texts[: TEXTS[kind]] for kind, texts in chosen.items()}
+    return {**kinds, "mixed": mixed, "collection": abstracts}
 
 
 def write_bundle(checkpoint: Path, models: Path) -> Path:

@@ -376,7 +376,7 @@ def test_the_best_setting_of_each_list_runs_in_rounds(
         "broken": [throughput.Setting("c", PYTHON, "int8", {**job, "name": "c", "bundle": "/nowhere"})],
     }
     lists = {"mixed": ["the cat", "river bank"], "short": ["dog"]}
-    found = throughput.measure_lists(settings, lists, saved, copies=1)
+    found = throughput.measure_lists(settings, lists, saved, copies=1, rounds=5)
     assert found["rounds"] == {
         "spladerunner": {
             "mixed": {"setting": "a", "seconds": [1.0] * 5},
@@ -421,6 +421,31 @@ def test_each_column_has_the_best_setting_of_each_system() -> None:
     assert "| peer | batch 8 | 2.00 | 8.00 |" in lines
     assert "| broken | failed | failed |  |  |  |" in lines
     assert lines[-1] == "broken failed: ValueError: no such model"
+
+
+def test_systems_of_each_precision_run_beside_spladerunner() -> None:
+    def setting(weight_type: str) -> list[throughput.Setting]:
+        return [throughput.Setting("batch 1", PYTHON, weight_type, {})]
+
+    settings = {"spladerunner": setting("int8"), "a": setting("float32"), "b": setting("int8")}
+    assert [[*group] for group in throughput.apart(settings)] == [["spladerunner", "a"], ["spladerunner", "b"]]
+
+
+def test_a_ratio_is_that_of_the_same_rounds() -> None:
+    """Ours takes 1 s beside one group of peers and 3 s beside the other."""
+
+    def part(peer: str, own_seconds: float) -> dict[str, Any]:
+        rounds = {"spladerunner": own_seconds, peer: 6.0}
+        return {
+            "texts": {"mixed": 12},
+            "sweep": {},
+            "rounds": {name: {"mixed": {"setting": "", "seconds": [taken]}} for name, taken in rounds.items()},
+        }
+
+    parts = [part("a", 1.0), part("b", 3.0)]
+    found = throughput.ratios(parts)
+    assert (found["a"], found["b"]) == ({"mixed": 6.0}, {"mixed": 2.0})
+    assert throughput.speeds(parts)["spladerunner"] == {"mixed": [12.0, 4.0]}
 
 
 def test_peers_that_are_ahead_are_named() -> None:
@@ -580,10 +605,11 @@ def test_texts_of_each_kind(shared: Path) -> None:
     documents = [{"title": f"title {n}", "text": "word " * n} for n in (50, 120, 350)] * 20
     documents.insert(0, {"title": "short one", "text": ""})
     texts = workload.choose_texts(documents, shared / "data" / "bert-base-uncased-vocab.txt")
-    assert texts["short"][:2] == ["short one", "title 50"] and len(texts["short"]) == 16
+    assert texts["short"][:2] == ["short one", "title 50"] and len(texts["short"]) == 32
     assert all(text.startswith("title 120 ") for text in texts["typical"]) and len(texts["typical"]) == 16
     assert all(text.startswith("title 350 ") for text in texts["cut at 256"])
-    assert sorted(texts["mixed"]) == sorted(texts["short"] + texts["typical"] + texts["cut at 256"])
+    assert sorted(texts["mixed"]) == sorted(texts["short"][:8] + texts["typical"][:8] + texts["cut at 256"])
+    assert texts["cut at 512"] == [f"{text} {text}" for text in texts["cut at 256"][:4]]
     assert len(texts["collection"]) == 61
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from spladerunner.inference.arena import products_saturate
 from spladerunner.inference.session import SLOWER_FUSIONS
 from spladerunner.inference.tokenizer import TokenizedText
 
@@ -15,12 +16,15 @@ from spladerunner.inference.tokenizer import TokenizedText
 def open_session(
     graph: Path | bytes, threads: int = 1, *, exact: bool = False, disabled: tuple[str, ...] = SLOWER_FUSIONS
 ) -> onnxruntime.InferenceSession:
-    """Opens a graph. exact: exact int8 products on every x86 processor. disabled: optimizers of onnxruntime."""
+    """Opens a graph. exact: exact int8 products on every x86 processor, not only where fast ones saturate.
+
+    disabled: optimizers of onnxruntime.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.enable_mem_pattern = False
     options.log_severity_level = 4
-    if exact:
+    if exact or products_saturate():
         options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(
         graph if isinstance(graph, bytes) else str(graph),
