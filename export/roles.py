@@ -10,11 +10,14 @@ from spladerunner.errors import CheckpointError
 from spladerunner.export.gte import refuse_token_head
 from spladerunner.export.language_model import LanguageModel
 from spladerunner.export.options import ExportOptions
-from spladerunner.export.source import IDF, SPARSE_LINEAR, Source
+from spladerunner.export.source import IDF, SPARSE_LINEAR, Source, find_graph
 from spladerunner.export.token_weights import TokenWeights
 from spladerunner.export.tokenizer import load_tokenizer, read_tokenizer
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
+from spladerunner.model.graph import read_or_map
 from spladerunner.model.manifest import RoleName
+from spladerunner.model.onnx_file import output_rank
+from spladerunner.model.registry import find_published
 from spladerunner.model.sentence_transformers import Layout, MaskedLanguageModel, RoleSpec, StaticEmbedding, read_layout
 
 Served = LanguageModel | TokenWeights
@@ -31,21 +34,13 @@ def open_roles(doc: Source, query: Source | None, options: ExportOptions) -> dic
     """
     _check_options(query, options)
     layout = _layout(doc.folder)
-    document = layout.doc if layout else MaskedLanguageModel(doc.folder)
+    document = layout.doc if layout else _unstated(doc, options)
     if not isinstance(document, MaskedLanguageModel):
         raise CheckpointError(f"{doc.name} has no model for documents.", path=doc.folder, name=doc.name)
-    idf = doc.folder / IDF
-    if layout is None and idf.is_file() and options.activation is None:
-        raise CheckpointError(
-            f"{doc.name} has {IDF} and no modules.json, so its activation is unknown: OpenSearch's v3 models take the "
-            "logarithm twice. Give it: --activation log1p_relu, or --activation log1p_log1p_relu.",
-            path=doc.folder,
-            name=doc.name,
-        )
     model = _open(document, options, stated=layout is not None)
     if query:
         query_layout = _layout(query.folder)
-        question = query_layout.query if query_layout else MaskedLanguageModel(query.folder)
+        question = query_layout.query if query_layout else _unstated(query, options)
         return {"doc": model, "query": _open_query(question, options, stated=query_layout is not None)}
     if layout is not None and layout.query != layout.doc:
         if options.inference_free and isinstance(layout.query, MaskedLanguageModel):
@@ -55,6 +50,7 @@ def open_roles(doc: Source, query: Source | None, options: ExportOptions) -> dic
         return {"doc": model, "query": _open_query(layout.query, options, stated=True)}
     if options.inference_free:
         return {"doc": model, "query": TokenWeights.of_ones(document.folder, _tokenizer(document.folder, options))}
+    idf = doc.folder / IDF
     if layout is None and idf.is_file():
         return {"doc": model, "query": TokenWeights.of_idf(idf, _tokenizer(doc.folder, options))}
     return {"doc": model, "query": model}
@@ -70,6 +66,41 @@ def _layout(folder: Path) -> Layout | None:
         return Layout(model, model)
     refuse_token_head(folder)
     return read_layout(folder)
+
+
+def _unstated(source: Source, options: ExportOptions) -> MaskedLanguageModel:
+    """The model of a folder without modules.json.
+
+    Raises CheckpointError if an idf.json or a graph leaves open how to run it. A graph that pools inside does not: an
+    export compares the vectors with its output.
+    """
+    model = MaskedLanguageModel(source.folder)
+    if known := find_published(source.name):
+        return model._replace(pooling=known.pooling, activation=known.activation)
+    if (source.folder / IDF).is_file() and options.activation is None:
+        raise CheckpointError(
+            f"{source.name} has {IDF} and no modules.json, so its activation is unknown: OpenSearch's v3 models take "
+            "the logarithm twice. Give it: --activation log1p_relu, or --activation log1p_log1p_relu.",
+            path=source.folder,
+            name=source.name,
+        )
+    missing = [f"--{option}" for option in ("pooling", "activation") if getattr(options, option) is None]
+    if options.onnx and missing and _gives_logits(find_graph(source.folder)):
+        raise CheckpointError(
+            f"{source.name} has a graph, but no modules.json, and does not say how to run it. Give what its authors "
+            f"publish: {' and '.join(missing)}. Most SPLADE models have --pooling max and --activation log1p_relu; "
+            "OpenSearch's v3 models have --activation log1p_log1p_relu.",
+            path=source.folder,
+            name=source.name,
+        )
+    return model
+
+
+def _gives_logits(graph: Path) -> bool:
+    try:
+        return output_rank(read_or_map(graph)) == 3
+    except ValueError:  # no graph at all, as the export then says
+        return False
 
 
 def _check_options(query: Source | None, options: ExportOptions) -> None:

@@ -149,7 +149,7 @@ def test_a_checkpoint_and_its_onnx_layout_without_remote_code(tmp_path: Path) ->
     Checkpoint(MaskedLanguageModel(checkpoint)).convert(onnx_layout)
     for name in ("tokenizer.json", "tokenizer_config.json", "config.json", "idf.json"):
         (onnx_layout / name).write_bytes((checkpoint / name).read_bytes())
-    options = ExportOptions(onnx_layout, tmp_path / "other", activation="log1p_log1p_relu", onnx=True)
+    options = ExportOptions(onnx_layout, tmp_path / "other", pooling="max", activation="log1p_log1p_relu", onnx=True)
     check(export_bundle(options), expected)
 
 

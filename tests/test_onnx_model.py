@@ -18,9 +18,12 @@ from onnx import TensorProto, helper
 from onnxruntime.quantization import quantize_dynamic
 from transformers import BertForMaskedLM
 
-from spladerunner import CheckpointError, Expander, VerificationError
+from spladerunner import CheckpointError, Expander, ModelFilesError, VerificationError
 from spladerunner.export import ExportOptions, export_bundle, pipeline
 from spladerunner.export.checkpoint import Checkpoint
+from spladerunner.export.onnx_model import OnnxModel
+from spladerunner.export.roles import open_roles
+from spladerunner.export.source import Source
 from spladerunner.inference import providers
 from spladerunner.model.manifest import MANIFEST, GraphRole
 from spladerunner.model.provenance import CopyAgreement, ExportManifest, GraphAgreement
@@ -143,6 +146,10 @@ def document(folder: Path) -> tuple[ExportManifest, GraphRole]:
     return manifest, role
 
 
+SPLADE: dict[str, Any] = {"pooling": "max", "activation": "log1p_relu"}
+"""What the authors of a graph without modules.json publish."""
+
+
 def weights_of(folder: Path, **interpretation: Any) -> np.ndarray:
     rows = np.zeros((len(TEXTS), len(TOKENS)), dtype=np.float32)
     for row, vector in zip(rows, Expander(folder, **interpretation).encode(TEXTS), strict=True):
@@ -158,7 +165,7 @@ def test_a_graph_becomes_the_bundle_that_its_checkpoint_becomes(
     checkpoint: Path, by_optimum: Path, tmp_path: Path, leave: Callable[[Path, Path], None]
 ) -> None:
     source = published(by_optimum, checkpoint, tmp_path / "model", leave)
-    folder = export_bundle(ExportOptions(source, tmp_path / "bundle", onnx=True))
+    folder = export_bundle(ExportOptions(source, tmp_path / "bundle", onnx=True, **SPLADE))
     expected, found = torch_weights(checkpoint, TEXTS, max_length=64), weights_of(folder)
     cosines = (expected * found).sum(axis=1) / np.linalg.norm(expected, axis=1) / np.linalg.norm(found, axis=1)
     assert cosines.min() > 0.999
@@ -181,7 +188,7 @@ def test_a_graph_becomes_the_bundle_that_its_checkpoint_becomes(
 
 def test_a_graph_for_cuda(checkpoint: Path, by_optimum: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "_GPU_DEVICES", {providers.CPU: "cpu"})  # in padded batches, as on a GPU
-    folder = export_bundle(ExportOptions(by_optimum, tmp_path / "bundle", onnx=True, target="cuda"))
+    folder = export_bundle(ExportOptions(by_optimum, tmp_path / "bundle", onnx=True, **SPLADE, target="cuda"))
     np.testing.assert_allclose(weights_of(folder), torch_weights(checkpoint, TEXTS, max_length=64), atol=0.01)
 
 
@@ -194,7 +201,7 @@ def quantized(by_optimum: Path, folder: Path) -> Path:
 def test_a_graph_that_was_quantized_already_is_kept_and_the_card_says_so(by_optimum: Path, tmp_path: Path) -> None:
     source = quantized(by_optimum, tmp_path / "model")
     expected = weights_of(source, **SYMMETRIC)
-    folder = export_bundle(ExportOptions(source, tmp_path / "bundle", onnx=True))
+    folder = export_bundle(ExportOptions(source, tmp_path / "bundle", onnx=True, **SPLADE))
     assert np.array_equal(weights_of(folder), expected)
     before, after = onnx.load(source / "model.onnx").graph, onnx.load(folder / "doc.onnx").graph
     assert list(before.node) == list(after.node)
@@ -210,7 +217,7 @@ def test_a_graph_that_was_quantized_already_is_kept_and_the_card_says_so(by_opti
 def test_a_quantized_graph_cannot_become_one_for_cuda(by_optimum: Path, tmp_path: Path) -> None:
     source = quantized(by_optimum, tmp_path / "model")
     with pytest.raises(CheckpointError, match="--for cuda needs a float32 graph"):
-        export_bundle(ExportOptions(source, tmp_path / "bundle", onnx=True, target="cuda"))
+        export_bundle(ExportOptions(source, tmp_path / "bundle", onnx=True, **SPLADE, target="cuda"))
     assert not (tmp_path / "bundle").exists()
 
 
@@ -218,14 +225,41 @@ def test_an_idf_file_weighs_queries_as_for_a_checkpoint(by_optimum: Path, tmp_pa
     source = add_idf(Path(shutil.copytree(by_optimum, tmp_path / "model")), {"cat": 2.5, "river": 1.25, "[SEP]": 9.0})
     with pytest.raises(CheckpointError, match=r"idf\.json.*--activation log1p_relu"):
         export_bundle(ExportOptions(source, tmp_path / "bundle", onnx=True))
-    folder = export_bundle(ExportOptions(source, tmp_path / "bundle", onnx=True, activation="log1p_log1p_relu"))
+    folder = export_bundle(
+        ExportOptions(source, tmp_path / "bundle", onnx=True, pooling="max", activation="log1p_log1p_relu")
+    )
     assert Expander(folder).expand_query("the cat river cat") == [{"cat": 2.5, "river": 1.25}]
     assert document(folder)[1].activation == "log1p_log1p_relu"
 
 
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({}, "--pooling and --activation"),
+        ({"activation": "relu"}, "--pooling"),
+        ({"pooling": "max"}, "--activation"),
+    ],
+)
+def test_a_graph_that_does_not_say_how_it_is_run_is_refused_as_by_an_expander(
+    tmp_path: Path, given: dict[str, Any], missing: str
+) -> None:
+    source = small_published(tmp_path / "model")
+    with pytest.raises(CheckpointError, match=rf"does not say how to run it.* publish: {missing}\. Most"):
+        export_bundle(ExportOptions(source, tmp_path / "bundle", onnx=True, **given))
+    with pytest.raises(ModelFilesError, match="does not say how to run it"):
+        Expander(source, **given)
+
+
+def test_a_known_repository_says_how_its_graph_is_run(tmp_path: Path) -> None:
+    source = add_idf(small_published(tmp_path / "model"), {"cat": 2.5})
+    known = Source("Qdrant/opensearch-neural-sparse-encoding-doc-v3-gte", source, "a" * 40)
+    model = open_roles(known, None, ExportOptions(known.name, tmp_path / "bundle", onnx=True))["doc"]
+    assert isinstance(model, OnnxModel) and (model.pooling, model.activation) == ("max", "log1p_log1p_relu")
+
+
 def test_a_pair_of_graphs(checkpoint: Path, by_optimum: Path, tmp_path: Path) -> None:
     query = published(by_optimum, checkpoint, tmp_path / "model", with_other_names)
-    folder = export_bundle(ExportOptions(by_optimum, tmp_path / "bundle", query, onnx=True))
+    folder = export_bundle(ExportOptions(by_optimum, tmp_path / "bundle", query, onnx=True, **SPLADE))
     assert (folder / "query.onnx.data").read_bytes() == (folder / "doc.onnx.data").read_bytes()
     expander = Expander(folder)
     assert expander.encode(TEXTS) == expander.encode(TEXTS, role="query")
@@ -309,7 +343,7 @@ def test_a_folder_that_cannot_be_exported_is_told_apart(
     folder = small_published(tmp_path / "model")
     spoil(folder)
     with pytest.raises(CheckpointError, match=message):
-        export_bundle(ExportOptions(folder, tmp_path / "bundle", onnx=True))
+        export_bundle(ExportOptions(folder, tmp_path / "bundle", onnx=True, **SPLADE))
     assert not (tmp_path / "bundle").exists()
 
 
@@ -317,7 +351,7 @@ def test_a_folder_that_cannot_be_exported_is_told_apart(
 def test_logits_over_another_vocabulary_are_refused(tmp_path: Path, size: int, message: str) -> None:
     folder = small_published(tmp_path / "model", vocabulary_size=size)
     with pytest.raises(CheckpointError, match=message):
-        export_bundle(ExportOptions(folder, tmp_path / "bundle", onnx=True))
+        export_bundle(ExportOptions(folder, tmp_path / "bundle", onnx=True, **SPLADE))
 
 
 def test_without_configurations_a_graph_reads_as_many_tokens_as_bert(by_optimum: Path, tmp_path: Path) -> None:
@@ -325,7 +359,7 @@ def test_without_configurations_a_graph_reads_as_many_tokens_as_bert(by_optimum:
     (source / "config.json").unlink()
     config = json.loads((source / "tokenizer_config.json").read_text())
     (source / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 48}))
-    folder = export_bundle(ExportOptions(source, tmp_path / "bundle", onnx=True))
+    folder = export_bundle(ExportOptions(source, tmp_path / "bundle", onnx=True, **SPLADE))
     assert (document(folder)[1].max_length, document(folder)[1].positions) == (48, None)
 
 
@@ -337,7 +371,7 @@ def test_neither_torch_nor_transformers_nor_optimum_is_imported(by_optimum: Path
     source = add_idf(Path(shutil.copytree(by_optimum, tmp_path / "model")), {"cat": 2.5})
     command = [sys.executable, "-m", "spladerunner", "export", "--onnx", str(source), "-o", str(tmp_path / "bundle")]
     done = subprocess.run(
-        [*command, "--activation", "log1p_relu"],
+        [*command, "--pooling", "max", "--activation", "log1p_relu"],
         env={"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -356,7 +390,7 @@ def test_positions_and_rounded_vocabularies_are_as_for_a_checkpoint(tmp_path: Pa
     checkpoint = SMALL[family](tmp_path / "checkpoint")
     Checkpoint(MaskedLanguageModel(checkpoint)).convert(tmp_path / "model")
     roles = [
-        document(export_bundle(ExportOptions(source, tmp_path / f"bundle-{onnx}", onnx=onnx)))[1]
+        document(export_bundle(ExportOptions(source, tmp_path / f"bundle-{onnx}", onnx=onnx, **SPLADE)))[1]
         for source, onnx in ((checkpoint, False), (tmp_path / "model", True))
     ]
     assert (roles[0].max_length, roles[0].positions) == (roles[1].max_length, roles[1].positions)
