@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -92,7 +93,8 @@ def _by_transformers(model: PreTrainedModel, folder: Path, width: int) -> None:
             )
     finally:
         model.set_attn_implementation(attention)
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / "model.onnx"
-    onnx_ir.save(converted.program, target)
-    standardize(target, target, width)
+    made = folder / "made"
+    made.mkdir(parents=True, exist_ok=True)
+    onnx_ir.save(converted.program, made / "model.onnx", external_data="model.onnx.data")
+    standardize(made / "model.onnx", folder / "model.onnx", width)
+    shutil.rmtree(made)

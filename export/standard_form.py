@@ -2,7 +2,7 @@
 
 Tools name inputs differently, use older operators, or pool inside the graph. Here a graph gets the inputs input_ids,
 attention_mask and token_type_ids, int64 and of any length, one output, the logits (B, L, V), operators of opset 18, and
-its weights inside. What is computed stays the same.
+its weights inside, or beside it if they pass what a graph can hold. What is computed stays the same.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from spladerunner.export.passes.unused import remove_unused
 
 OPSET = 18
 """Of optimum's graphs. The passes write operators as this opset has them."""
+
+MOST_BYTES = 2_000_000_000
+"""Of weights inside a graph: protobuf messages have 2 GiB at most."""
 
 _NAMES = {"input_mask": "attention_mask", "segment_ids": "token_type_ids"}
 """Inputs of BERT as other tools than optimum call them."""
@@ -61,7 +64,8 @@ def standardize(published: Path, target: Path, tokens: int) -> Graph:
     versions = {opset.domain: opset.version for opset in model.opset_import}
     if versions.get("", versions.get("ai.onnx", OPSET)) < OPSET:
         model = version_converter.convert_version(model, OPSET)
-    onnx.save(model, target)
+    large = sum(len(constant.raw_data) for constant in model.graph.initializer) > MOST_BYTES
+    onnx.save(model, target, save_as_external_data=large, location=f"{target.name}_data")
     return Graph(target)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -19,7 +20,7 @@ from onnxruntime.quantization import quantize_dynamic
 from transformers import BertForMaskedLM
 
 from spladerunner import CheckpointError, Expander, ModelFilesError, VerificationError
-from spladerunner.export import ExportOptions, export_bundle, pipeline
+from spladerunner.export import ExportOptions, export_bundle, pipeline, standard_form
 from spladerunner.export.checkpoint import Checkpoint
 from spladerunner.export.onnx_model import OnnxModel
 from spladerunner.export.roles import open_roles
@@ -184,6 +185,21 @@ def test_a_graph_becomes_the_bundle_that_its_checkpoint_becomes(
     if leave is as_optimum:
         for name in ("doc.onnx", "doc.onnx.data", "tokenizer.json"):
             assert (folder / name).read_bytes() == (from_checkpoint / name).read_bytes(), name
+
+
+def test_weights_that_a_graph_cannot_hold_are_beside_it(
+    by_optimum: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = standard_form.standardize(by_optimum / "model.onnx", tmp_path / "inside.onnx", len(TOKENS))
+    monkeypatch.setattr(standard_form, "MOST_BYTES", 1000)
+    beside = standard_form.standardize(by_optimum / "model.onnx", tmp_path / "beside.onnx", len(TOKENS))
+    assert not (tmp_path / "inside.onnx_data").exists()
+    assert (tmp_path / "beside.onnx_data").stat().st_size > beside.path.stat().st_size
+    ids = np.array([[2, 7, 8, 9, 3]])
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    sessions = [onnxruntime.InferenceSession(str(graph.path)) for graph in (inside, beside)]
+    first, second = (session.run(None, feeds)[0] for session in sessions)
+    assert np.array_equal(first, second)
 
 
 def test_a_graph_for_cuda(checkpoint: Path, by_optimum: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
