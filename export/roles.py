@@ -10,7 +10,7 @@ from spladerunner.errors import CheckpointError
 from spladerunner.export.gte import refuse_token_head
 from spladerunner.export.language_model import LanguageModel
 from spladerunner.export.options import ExportOptions
-from spladerunner.export.source import IDF, SPARSE_LINEAR, Source, find_graph
+from spladerunner.export.source import SAFETENSORS, SPARSE_LINEAR, Source, find_graph
 from spladerunner.export.token_weights import TokenWeights
 from spladerunner.export.tokenizer import load_tokenizer, read_tokenizer
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
@@ -19,6 +19,7 @@ from spladerunner.model.manifest import RoleName
 from spladerunner.model.onnx_file import output_rank
 from spladerunner.model.registry import find_published
 from spladerunner.model.sentence_transformers import Layout, MaskedLanguageModel, RoleSpec, StaticEmbedding, read_layout
+from spladerunner.model.token_weights import IDF
 
 Served = LanguageModel | TokenWeights
 
@@ -52,7 +53,7 @@ def open_roles(doc: Source, query: Source | None, options: ExportOptions) -> dic
         return {"doc": model, "query": TokenWeights.of_ones(document.folder, _tokenizer(document.folder, options))}
     idf = doc.folder / IDF
     if layout is None and idf.is_file():
-        return {"doc": model, "query": TokenWeights.of_idf(idf, _tokenizer(doc.folder, options))}
+        return {"doc": model, "query": TokenWeights.of_file(idf, _tokenizer(doc.folder, options))}
     return {"doc": model, "query": model}
 
 
@@ -156,7 +157,7 @@ def _open_token_head(model: MaskedLanguageModel, options: ExportOptions) -> Lang
 
 def _open_query(found: RoleSpec, options: ExportOptions, *, stated: bool) -> Served:
     if isinstance(found, StaticEmbedding):
-        weights = TokenWeights.of_static_embedding(found.folder, _tokenizer(found.folder, options))
+        weights = TokenWeights.of_file(found.folder / SAFETENSORS, _tokenizer(found.folder, options))
         weights.prompt = found.prompt
         return weights
     return _open(found, options, stated=stated)

@@ -13,11 +13,11 @@ from spladerunner.errors import CheckpointError
 from spladerunner.model.bundle import choose_graph
 from spladerunner.model.hub import download
 from spladerunner.model.sentence_transformers import MODULES, ROUTER
+from spladerunner.model.token_weights import IDF
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 SPARSE_LINEAR = "sparse_linear.pt"
 """BGE-M3's token head, a pickle."""
-IDF = "idf.json"
 
 _DESCRIPTIONS = (
     "config.json",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import tokenizers
 from numpy.typing import NDArray
 
 from spladerunner.errors import CheckpointError
-from spladerunner.export.source import SAFETENSORS
 from spladerunner.export.tokenizer import save_tokenizer, special_ids
+from spladerunner.model.token_weights import read_token_weights
 from spladerunner.vocabulary import Vocabulary
 
 
@@ -41,32 +40,17 @@ class TokenWeights:
         return cls(folder, np.ones(tokenizer.get_vocab_size(), dtype=np.float32), tokenizer)
 
     @classmethod
-    def of_idf(cls, path: Path, tokenizer: tokenizers.Tokenizer) -> TokenWeights:
-        """Weights from a JSON file {token: weight}, as OpenSearch's models have it; 0 for other tokens."""
+    def of_file(cls, path: Path, tokenizer: tokenizers.Tokenizer) -> TokenWeights:
+        """Weights from OpenSearch's idf.json, or a SparseStaticEmbedding of sentence-transformers.
+
+        Raises CheckpointError if the file cannot be read, ModelFilesError if it does not fit the tokenizer.
+        """
         positions = tokenizer.get_vocab()
-        weights = np.zeros(len(positions), dtype=np.float32)
         try:
-            for token, weight in json.loads(path.read_text(encoding="utf-8")).items():
-                weights[positions[token]] = weight
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{path} cannot be read as {{token: weight}}: {error}", path=path) from error
-        except KeyError as error:
-            raise CheckpointError(
-                f"{path} has a weight for {error}, which its tokenizer does not have.", path=path
-            ) from error
-        return cls(path.parent, weights, tokenizer)
-
-    @classmethod
-    def of_static_embedding(cls, folder: Path, tokenizer: tokenizers.Tokenizer) -> TokenWeights:
-        """Weights of a SparseStaticEmbedding of sentence-transformers."""
-        from safetensors import SafetensorError  # few models have such a file
-        from safetensors.numpy import load_file
-
-        path = folder / SAFETENSORS
-        try:
-            return cls(folder, load_file(path)["weight"].astype(np.float32), tokenizer)
-        except (OSError, SafetensorError, KeyError) as error:
-            raise CheckpointError(f"{path} cannot be read as a static embedding: {error}", path=path) from error
+            content = path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error}", path=path) from error
+        return cls(path.parent, read_token_weights(path, content, positions, len(positions)), tokenizer)
 
     def save_tokenizer(self, path: Path) -> None:
         """Writes tokenizer.json."""
