@@ -30,6 +30,11 @@ INSTALLS: dict[str, list[list[str]]] = {
     ],
     "fastembed-gpu": [["fastembed-gpu"], ["onnxruntime-gpu[cuda,cudnn]"]],
     "sentence-transformers-gpu": [["torch"], ["sentence-transformers"]],
+    "sentence-transformers-flash-gpu": [
+        ["torch", "setuptools", "wheel", "packaging", "ninja"],
+        ["sentence-transformers"],
+        ["--no-build-isolation", "flash-attn"],  # is built for the torch that is installed
+    ],
 }
 """Requirements of each environment, one list for each run of pip."""
 
@@ -55,6 +60,12 @@ def python_of(folder: Path, name: str) -> Path:
 def own_python(folder: Path) -> Path:
     """Python of the environment with spladerunner, reinstalled from this tree once in each process."""
     return _reinstalled(folder, "spladerunner")
+
+
+@cache
+def gpu_python(folder: Path) -> Path:
+    """The same with onnxruntime-gpu."""
+    return _reinstalled(folder, "spladerunner-gpu")
 
 
 @cache

@@ -71,11 +71,18 @@ def main() -> None:
     parser.add_argument("models", metavar="MODELS", type=Path, help="folder of the models")
     parser.add_argument("fp32", metavar="FP32", type=Path, help="folder with the float32 graph, model.onnx")
     parser.add_argument("texts", metavar="TEXTS", type=Path, help="JSON file with the list `collection`")
-    parser.add_argument("kind", metavar="KIND", help="avx512_vnni or avx2: optimum's kind of dynamic int8")
+    parser.add_argument(
+        "kind",
+        metavar="KIND",
+        nargs="?",
+        help="avx512_vnni or avx2: optimum's kind of dynamic int8; without it, the float32 model is written alone",
+    )
     arguments = parser.parse_args()
     encoder, optimum = arguments.models / "st", arguments.models / "optimum"
     if not (encoder / "modules.json").exists():
         write_sparse_encoder(arguments.checkpoint, encoder)
+    if arguments.kind is None:
+        return
     if not [*(encoder / "onnx").glob(f"*int8_{arguments.kind}.onnx")]:
         write_onnx_int8(encoder, arguments.kind)
     if not (optimum / "model_quantized.onnx").exists():

@@ -91,25 +91,84 @@ def share_of_limit(job: dict[str, Any]) -> Encode:
         binding.bind_ortvalue_input(name, value)
     binding.bind_output("c", device.type, device.id)
 
-    def seconds(run: Callable[[], object]) -> float:
-        run()
-        times = []
-        for _ in range(5):
-            started = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - started)
-        return min(times)
-
     def run_product() -> None:
         product.run_with_iobinding(binding)
         binding.synchronize_outputs()
 
     assert session.vocabulary_size is not None
     with HostMemory(device).array((len(ids), session.vocabulary_size), session.output_type) as weights:
-        texts = len(ids) / seconds(lambda: session.run_batch(batch, weights))
-    rates = {"texts": texts, "product": 2 * size**3 / seconds(run_product)}
-    print(json.dumps({"docs_per_second": rates}))
+        texts = len(ids) / fastest(lambda: session.run_batch(batch, weights))
+    print_rates({"texts": texts, "product": 2 * size**3 / fastest(run_product)})
     raise SystemExit
+
+
+def selection(job: dict[str, Any]) -> Encode:
+    """Times a batch, without tokenizing, on the device: vectors from all weights, and from those that a graph selects.
+
+    Prints both, and the share of the sum of all weights that the graph keeps, and exits.
+    """
+    from itertools import cycle, islice
+
+    import onnxruntime
+
+    from spladerunner import SparseVector
+    from spladerunner.inference.batch_encoder import BatchEncoder
+    from spladerunner.inference.batches import Batch
+    from spladerunner.inference.host_memory import HostMemory
+    from spladerunner.inference.providers import Device, device_of
+    from spladerunner.inference.session import Session
+    from spladerunner.inference.tokenizer import Tokenizer
+
+    providers, length, rows = [job["provider"]], job["max_length"], job["batch"]
+    device = device_of(providers) or Device("cpu", 0)
+    tokenizer = Tokenizer(Path(job["tokenizer"]) / "tokenizer.json")
+    texts = json.loads(Path(job["texts"]).read_text(encoding="utf-8"))[job["lists"][0]]
+    tokenized = [tokenizer.encode(text, length) for text in islice(cycle(texts), rows)]
+    batch = Batch.of(list(enumerate(tokenized)), length)
+    encoder = BatchEncoder(Session(job["graph"], providers, device=device), tokenizer.vocabulary)
+    selecting = onnxruntime.InferenceSession(job["selecting"], providers=providers)
+    given = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.type_ids}
+    weights, places = selecting.get_outputs()
+    kind = np.dtype(np.float16 if "float16" in weights.type else np.float32)
+    memory = HostMemory(device)
+    carries_weight = tokenizer.vocabulary.carries_weight
+
+    def select() -> list[SparseVector]:
+        binding = selecting.io_binding()
+        for name in [each.name for each in selecting.get_inputs()]:
+            binding.bind_cpu_input(name, given[name])  # copies it to the device
+        shape = rows, weights.shape[1]
+        with memory.array(shape, kind) as values, memory.array(shape, np.dtype(np.int32)) as indices:
+            for name, array in ((weights.name, values), (places.name, indices)):
+                binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+            selecting.run_with_iobinding(binding)
+            vectors = []
+            for row, at in zip(values, indices, strict=True):
+                chosen = np.flatnonzero((row > 0) & carries_weight[at])
+                chosen = chosen[np.argsort(at[chosen])]
+                vectors.append(SparseVector(at[chosen], row[chosen]))
+        return vectors
+
+    rates = {"all": rows / fastest(lambda: encoder.encode(batch)), "selected": rows / fastest(select)}
+    total, kept = (sum(float(each.values.sum()) for each in found) for found in (encoder.encode(batch), select()))
+    print_rates(rates, kept=kept / total)
+    raise SystemExit
+
+
+def fastest(run: Callable[[], object]) -> float:
+    """Seconds of the fastest of five runs, after one more."""
+    run()
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def print_rates(rates: dict[str, float], **others: float) -> None:
+    """Prints figures as `main` does."""
+    print(json.dumps({"docs_per_second": rates, **others}))
 
 
 def fastembed(job: dict[str, Any]) -> Encode:
@@ -152,6 +211,8 @@ def sentence_transformers(job: dict[str, Any]) -> Encode:
         torch.set_num_threads(job["threads"])
     if backend == "torch":
         settings = {"torch_dtype": getattr(torch, job.get("type", "float32"))}
+        if attention := job.get("attention"):
+            settings["attn_implementation"] = attention  # with flash_attention_2, texts are not padded
     elif backend == "onnx":
         import onnxruntime
 
@@ -322,6 +383,7 @@ SYSTEMS: dict[str, Callable[[dict[str, Any]], Encode]] = {
     "spladerunner": spladerunner,
     "spladerunner batches": spladerunner_batches,
     "share of limit": share_of_limit,
+    "selection": selection,
     "fastembed": fastembed,
     "splade-0.1": splade_0_1,
     "sentence-transformers": sentence_transformers,

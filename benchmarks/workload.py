@@ -191,11 +191,14 @@ def onnx_int8(flags: Sequence[str]) -> str:
     return f"model_{'qint8' if kind == 'avx512_vnni' else 'quint8'}_{kind}.onnx"
 
 
-def write_sentence_transformers_models(folder: Path, shape: str) -> None:
-    """Writes the models of sentence-transformers and optimum, in their environment; a failure is printed."""
+def write_sentence_transformers_models(folder: Path, shape: str, *, int8: bool = True) -> None:
+    """Writes the models of sentence-transformers and optimum, in their environment; a failure is printed.
+
+    int8: those in int8, too.
+    """
     script = HERE / "sentence_transformers_models.py"
     places = [checkpoint_of(folder, shape), models_of(folder, shape), fp32_of(folder, shape), texts_file(folder)]
-    arguments = [*map(str, places), quantization(machine()["flags"])]
+    arguments = [*map(str, places), *([quantization(machine()["flags"])] if int8 else [])]
     command = [str(python_of(folder, "sentence-transformers")), str(script), *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:  # the models that are missing fail in their own runs, and the tables show them so

@@ -499,6 +499,47 @@ def test_the_share_of_the_limit_compares_texts_with_a_product(tmp_path: Path, jo
     assert set(figures["docs_per_second"]) == {"texts", "product"}
 
 
+def test_a_graph_that_selects_the_largest_weights_is_compared_with_the_one_that_gives_all(
+    tmp_path: Path, job: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "texts.json").write_text(json.dumps({"mixed": ["the cat sat", "river bank money"]}))
+    pooled = SmallGraph(seed=1).save(tmp_path / "pooled.onnx", pools_inside=True)
+    shares = []
+    for largest in (3, 1000):
+        monkeypatch.setattr(gpu, "LARGEST", largest)
+        selecting = gpu.write_selecting_graph(pooled)
+        more = {"graph": str(pooled), "selecting": str(selecting), "tokenizer": job["bundle"]}
+        shape = {"lists": ["mixed"], "batch": 3, "max_length": 8, "provider": CPU}
+        figures = run_job(PYTHON, {**job, "system": "selection", **more, **shape})
+        assert set(figures["docs_per_second"]) == {"all", "selected"}
+        shares.append(figures["kept"])
+    expected = Expander(str(job["bundle"]), 8).encode(["the cat sat", "river bank money", "the cat sat"])
+    three, whole = (sum(np.sort(vector.values)[-most:].sum() for vector in expected) for most in (3, 1000))
+    assert shares == pytest.approx([three / whole, 1], abs=1e-5)
+
+
+def test_a_peer_that_cannot_be_installed_is_a_failure_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(_: Path, name: str) -> Path:
+        if name == "sentence-transformers-flash-gpu":
+            raise subprocess.CalledProcessError(1, "pip")
+        return tmp_path / name
+
+    figures = {"docs_per_second": {"collection": 2.0}, "peak_mb": 900.0, "mean_cosine": 1.0}
+    jobs: list[Any] = []
+    monkeypatch.setattr(gpu, "python_of", install)
+    monkeypatch.setattr(gpu, "gpu_python", lambda _: tmp_path / "own")
+    monkeypatch.setattr(gpu, "write_graph", lambda models, float16: models / f"float16 {float16}")
+    monkeypatch.setattr(gpu, "write_reference", lambda *_: "reference")
+    monkeypatch.setattr(gpu, "run_job", lambda python, job: jobs.append((python.name, job)) or figures)
+    result = gpu.measure(tmp_path, "distilbert", "CUDAExecutionProvider", rounds=1)
+    assert result["best"]["FastEmbed"] == "batch 32"
+    assert gpu.report("distilbert", result).splitlines()[-1] == f"{gpu.UNPADDED} failed: pip cannot install it here"
+    assert {name for name, _ in jobs} == {"own", "fastembed-gpu", "sentence-transformers-gpu"}
+    assert {job["type"] for _, job in jobs if "type" in job} == {"float16"}
+
+
 def test_the_table_of_a_card_divides_by_the_peers_median() -> None:
     def figures(speed: float) -> dict[str, Any]:
         return {"docs_per_second": {"collection": speed}, "peak_mb": 900.0, "mean_cosine": 0.99996}
