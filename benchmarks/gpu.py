@@ -109,7 +109,7 @@ def measure(folder: Path, shape: str, provider: str, rounds: int = ROUNDS) -> di
         return check_agreement(found, setting.weight_type)
 
     settings = settings_of_systems(folder, shape, provider, lists)
-    absent = {"no setting": {"failed": "pip cannot install it here"}}
+    absent: dict[str, Figures] = {"no setting": {"failed": "pip cannot install it here"}}
     sweep = {system: {each.name: run(each) for each in tried} or absent for system, tried in settings.items()}
     best: dict[str, Setting] = {}
     for system, tried in settings.items():

@@ -528,11 +528,16 @@ def test_a_peer_that_cannot_be_installed_is_a_failure_in_the_table(
 
     figures = {"docs_per_second": {"collection": 2.0}, "peak_mb": 900.0, "mean_cosine": 1.0}
     jobs: list[Any] = []
+
+    def run(python: Path, job: Any) -> Any:
+        jobs.append((python.name, job))
+        return figures
+
     monkeypatch.setattr(gpu, "python_of", install)
     monkeypatch.setattr(gpu, "gpu_python", lambda _: tmp_path / "own")
     monkeypatch.setattr(gpu, "write_graph", lambda models, float16: models / f"float16 {float16}")
     monkeypatch.setattr(gpu, "write_reference", lambda *_: "reference")
-    monkeypatch.setattr(gpu, "run_job", lambda python, job: jobs.append((python.name, job)) or figures)
+    monkeypatch.setattr(gpu, "run_job", run)
     result = gpu.measure(tmp_path, "distilbert", "CUDAExecutionProvider", rounds=1)
     assert result["best"]["FastEmbed"] == "batch 32"
     assert gpu.report("distilbert", result).splitlines()[-1] == f"{gpu.UNPADDED} failed: pip cannot install it here"
