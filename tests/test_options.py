@@ -13,7 +13,7 @@ import pytest
 
 from spladerunner import Expander
 from spladerunner.cli.main import build_parser
-from spladerunner.cli.options import open_expander, positive_count, positive_weight
+from spladerunner.cli.options import open_expander, positive_count, positive_weight, provider
 from tests.hub_server import Hub
 from tests.small_collection import write_beir
 from tests.small_model import write_bundle
@@ -72,6 +72,32 @@ def test_an_option_that_the_model_cannot_take_is_an_error(options: list[str], st
     done = run("expand", *options, "the cat")
     assert done.returncode == status and done.stdout == ""
     assert message in done.stderr.splitlines()[-1]
+
+
+def test_a_provider_may_have_options(bundle: Path) -> None:
+    assert provider("CPUExecutionProvider") == "CPUExecutionProvider"
+    expected = ("CUDAExecutionProvider", {"device_id": "1", "gpu_mem_limit": "1000"})
+    assert provider("CUDAExecutionProvider:device_id=1,gpu_mem_limit=1000") == expected
+    named = [
+        "--model",
+        str(bundle),
+        "--provider",
+        "CPUExecutionProvider:use_arena=0",
+        "--provider",
+        "AzureExecutionProvider",
+    ]
+    options = build_parser().parse_args(["expand", *named, "the cat"])
+    assert options.provider == [("CPUExecutionProvider", {"use_arena": "0"}), "AzureExecutionProvider"]
+    del options.provider[1]
+    given = Expander(bundle, providers=[("CPUExecutionProvider", {"use_arena": "0"})])
+    assert open_expander(options).fingerprint == given.fingerprint != Expander(bundle).fingerprint
+    assert given.expand("the cat") == Expander(bundle).expand("the cat")
+
+
+@pytest.mark.parametrize("text", ["Name:", "Name:key", "Name:=value", "Name:key=", "Name:key=value,"])
+def test_an_option_of_a_provider_has_a_name_and_a_value(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is not NAME or NAME:KEY=VALUE"):
+        provider(text)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", ""])

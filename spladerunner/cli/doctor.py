@@ -19,7 +19,7 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "doctor",
         help="show what this machine can run on",
-        description="Prints versions, execution providers and graphics cards, and runs the embedded model on each "
+        description="Prints versions, execution providers and graphics cards, and runs the embedded pair on each "
         "provider, compared with the CPU.",
     )
     parser.set_defaults(run=_run)
@@ -47,4 +47,4 @@ def _run(_: argparse.Namespace) -> None:
         print(f"\n{mixed_up(runtimes)}")
     print()
     trials = [(each.provider, each.result) for each in try_providers()]
-    print(table(("provider", "the embedded model on it, compared with the CPU"), trials))
+    print(table(("provider", "the embedded pair on it, compared with the CPU"), trials))
