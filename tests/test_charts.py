@@ -104,6 +104,20 @@ def test_a_histogram_counts_every_value_in_few_bars() -> None:
     assert heights[1] == max(heights)
 
 
+def test_charts_are_drawn_in_the_sizes_of_the_page(drawn: list[str]) -> None:
+    """Width and height in CSS pixels, as the classes w880, w300 and w230 of the page show them."""
+    histogram = charts.histogram("a", np.array([1, 2]), 1, "model2")
+    sizes = [re.findall(r'<svg class="(w\d+)" viewBox="0 0 (\S+) (\S+)"', svg) for svg in (*drawn, histogram)]
+    assert sizes == [[("w880", "880", "380")], [("w300", "300", "300")], [("w230", "230", "150")]]
+
+
+@pytest.mark.parametrize(("bin_width", "whole"), [(1, True), (0.1, False)])
+def test_numbers_of_tokens_are_labeled_with_whole_numbers(bin_width: float, whole: bool) -> None:
+    svg = charts.histogram("a", np.array([0, 3]), bin_width, "model2")
+    labels = [label for label in texts(svg) if label != "0"]
+    assert all(label.isdigit() for label in labels) == whole and labels
+
+
 @pytest.mark.slow
 def test_only_the_report_loads_matplotlib() -> None:
     code = (

@@ -312,8 +312,8 @@ def test_similar_names_get_different_runs(collection: Collection, expander: Expa
     found = evaluate(collection, [expander] * 4, names=["a b", "A-b", "é" * 300, "é" * 301])
     long = "é" * 55
     assert list(found.run_names().values()) == ["BM25.run", "a-b.run", "A-b~2.run", f"{long}.run", f"{long}~2.run"]
-    found.save(tmp_path)
-    assert len({*tmp_path.iterdir()}) == 6
+    found.save(tmp_path / "a new" / "folder")
+    assert len({*(tmp_path / "a new" / "folder").iterdir()}) == 6
 
 
 def test_prunings_that_differ_in_the_last_digit_have_runs_of_their_own(

@@ -97,6 +97,13 @@ print({name: round(float(scores[0]), 4) for name, scores in figures.items()})
     assert f"'{MAIN}': {linear:.4f}" in line and f"'{EXPONENTIAL}': {exponential:.4f}" in line
 
 
+@pytest.mark.parametrize(("grade", "added"), [(1, False), (2, True), (30, True), (31, False)])
+def test_exponential_gains_are_added_where_they_fit_the_32_bits_of_trec_eval(grade: int, added: bool) -> None:
+    """A gain of 2^31 - 1 is the largest integer of 32 bits, and the sum of two gains must be one too."""
+    found = Ranking(np.array([0]), np.ones(1, dtype=np.float32))
+    assert (EXPONENTIAL in measure({"a": {"x": grade, "y": 1}}, ["x", "y"], [found])) == added
+
+
 def test_the_comparison_is_scipys_paired_t_test() -> None:
     random = np.random.default_rng(0)
     ours, theirs = random.random(50), random.random(50)

@@ -83,3 +83,35 @@ def test_closing_early_ends_the_threads() -> None:
         if thread.name.startswith("spladerunner"):
             thread.join(10)
             assert not thread.is_alive()
+
+
+def test_closing_withdraws_the_texts_that_wait_and_does_not_wait_for_those_that_run() -> None:
+    begun: list[int] = []
+    all_wait, both_run, gate = threading.Event(), threading.Barrier(3), threading.Event()
+    opened_late = threading.Timer(30, gate.set)
+    opened_late.start()
+
+    def texts() -> Iterator[TokenizedText]:
+        yield from (text_of(1, name) for name in range(8))
+        all_wait.set()
+
+    def run(text: TokenizedText) -> SparseVector:
+        begun.append(int(text.ids[0, 0]))
+        if begun[-1] == 0:
+            all_wait.wait(30)
+        else:
+            both_run.wait(30)
+            gate.wait(60)
+        return named(text)
+
+    results = run_in_order(texts(), run, threads=2, tokens_in_flight=8)
+    next(results)
+    both_run.wait(30)
+    results.close()  # type: ignore[attr-defined]
+    assert not gate.is_set()
+    opened_late.cancel()
+    gate.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("spladerunner"):
+            thread.join(60)
+    assert sorted(begun) == [0, 1, 2]
