@@ -59,7 +59,7 @@ def test_the_least_limit_on_the_way_up_counts(tmp_path: Path, groups: dict[str, 
     assert cpu_quota(tmp_path / "membership", tmp_path / "mounted") == expected
 
 
-@pytest.mark.parametrize(("quota", "expected"), [("250000", 2.5), ("-1", math.inf)])
+@pytest.mark.parametrize(("quota", "expected"), [("250000", 2.5), ("-1", math.inf), ("0", math.inf)])
 def test_the_first_version_of_control_groups(tmp_path: Path, quota: str, expected: float) -> None:
     write(tmp_path / "membership", "5:memory:/x\n4:cpu,cpuacct:/docker/abc\n0::/\n")
     group = tmp_path / "mounted" / "cpu,cpuacct"

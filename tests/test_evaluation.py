@@ -143,7 +143,7 @@ def test_fusions_are_of_the_two_runs_and_cost_both(collection: Collection, expan
 
 def test_rates_and_latencies_are_of_the_clock(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that tells how many texts were encoded: a document takes 4 seconds, a query 2, a search nothing."""
-    now = 0.0
+    now = 1000.0
     expander = Expander()
 
     def encoded(text: str, role: str) -> None:
@@ -158,6 +158,27 @@ def test_rates_and_latencies_are_of_the_clock(collection: Collection, monkeypatc
     monkeypatch.setattr(systems, "TIMED_QUERIES", 2)
     (few,) = systems.evaluate_model(collection, expander)
     assert few.query_milliseconds.tolist() == [2000, 2000]
+
+
+def test_a_fusion_takes_the_time_of_both_one_after_the_other(collection: Collection, expander: Expander) -> None:
+    """1/2 s and 1/3 s a document are 5/6 s; 1/4 s and 1/6 s a query are 5/12 s."""
+    (model,) = systems.evaluate_model(collection, expander)
+    bm25, _ = systems.evaluate_bm25(collection)
+    count = len(collection.queries)
+    model = replace(model, documents_per_second=2.0, queries_per_second=4.0, query_milliseconds=np.full(count, 7.0))
+    bm25 = replace(bm25, documents_per_second=3.0, queries_per_second=6.0, query_milliseconds=np.full(count, 0.5))
+    for fused in systems.fuse(collection, model, bm25, 0.5):
+        assert fused.documents_per_second == pytest.approx(6 / 5)
+        assert fused.queries_per_second == pytest.approx(12 / 5)
+        assert fused.query_milliseconds.tolist() == [7.5] * count
+        assert fused.search_milliseconds > model.search_milliseconds + bm25.search_milliseconds
+
+
+def test_progress_names_each_system_and_what_it_reads(collection: Collection, expander: Expander) -> None:
+    lines: list[str] = []
+    evaluate(collection, [expander], names=["a"], progress=lines.append)
+    documents, queries = len(collection.documents), len(collection.queries)
+    assert lines[:2] == [f"BM25: {documents} documents", f"a: {documents} documents, {queries} queries"]
 
 
 def test_percentiles_are_those_of_the_latencies(evaluation: Evaluation) -> None:

@@ -335,6 +335,12 @@ def test_the_fingerprint_depends_on_all_that_vectors_depend_on(tmp_path: Path) -
     assert len(set(found)) == len(found)
     assert Expander(first, threads=3, tokens_in_flight=100).fingerprint == found[0]
     assert Expander(first, {"doc": 32, "query": 16}).fingerprint == found[0]
+    options = {"one": 1, "two": 2}
+    both = [
+        Expander(first, providers=[("CPUExecutionProvider", {name: options[name] for name in names})])
+        for names in (("one", "two"), ("two", "one"))
+    ]
+    assert both[0].fingerprint == both[1].fingerprint != found[0], "options are a set"
 
 
 def test_repr_says_what_it_is(bundle: Path) -> None:

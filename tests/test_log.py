@@ -18,10 +18,12 @@ def test_the_decisions_of_an_expander_are_logged(bundle: Path, caplog: pytest.Lo
     arena.products_saturate.cache_clear()
     with caplog.at_level(logging.DEBUG, "spladerunner"):
         Expander(bundle, threads=2, tokens_in_flight=99).expand("the cat")
+        Expander(bundle, {"doc": 20, "query": 10}, threads=3)
     assert {record.levelname for record in caplog.records} == {"DEBUG"}
     records = {(record.name, record.module, record.getMessage()) for record in caplog.records}
     for name, pattern in [
         ("spladerunner.expander", "2 threads, 99 tokens in flight"),
+        ("spladerunner.expander", "3 threads, 120 tokens in flight"),  # two texts of the longest kind for each thread
         ("spladerunner.expander", "opening doc.onnx for doc"),
         ("spladerunner.inference.tokenizer", "of a long text a prefix is tokenized"),
         ("spladerunner.inference.arena", "int8 products"),

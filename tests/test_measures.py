@@ -97,6 +97,15 @@ print({name: round(float(scores[0]), 4) for name, scores in figures.items()})
     assert f"'{MAIN}': {linear:.4f}" in line and f"'{EXPONENTIAL}': {exponential:.4f}" in line
 
 
+def test_a_grade_below_zero_counts_as_zero_where_others_tell_unjudged_from_not_relevant() -> None:
+    """Binary preference asks how many documents that are judged as not relevant are above: one, by either grade."""
+    found = Ranking(np.array([1, 0]), np.ones(2, dtype=np.float32))
+    (negative,), (zero,) = (
+        measure({"a": {"x": 1, "y": grade}}, ["x", "y"], [found], ["Bpref"])["Bpref"] for grade in (-1, 0)
+    )
+    assert negative == zero == 0
+
+
 @pytest.mark.parametrize(("grade", "added"), [(1, False), (2, True), (30, True), (31, False)])
 def test_exponential_gains_are_added_where_they_fit_the_32_bits_of_trec_eval(grade: int, added: bool) -> None:
     """A gain of 2^31 - 1 is the largest integer of 32 bits, and the sum of two gains must be one too."""

@@ -59,6 +59,28 @@ def test_a_graph_cut_anywhere_is_an_error_or_has_fewer_tensors(graph: bytes) -> 
             continue
 
 
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        (b"\x3a\x05abc", "a field of 5 bytes has only 3"),  # field 7, the graph, of 5 bytes
+        (b"\x3a\x00\x0b", "byte 2 starts a field of kind 3"),
+        (b"\x3a\x00\x3d\x00\x00", "a field of 4 bytes has only 2"),
+        (b"\x3a\x00\x39\x00\x00", "a field of 8 bytes has only 2"),
+    ],
+)
+def test_what_is_wrong_with_a_message_is_said(damaged: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        external_tensors(damaged)
+
+
+def test_numbers_of_four_and_eight_bytes_are_passed_over() -> None:
+    """alpha is one of four bytes, in a message that is read, as it holds the name of a location."""
+    assert external_tensors(
+        made(external(location="x"), nodes=(helper.make_node("Elu", ["w"], ["location"], alpha=0.5),))
+    )
+    assert external_tensors(b"\x39" + bytes(8) + b"\x3d" + bytes(4)) == []
+
+
 @given(data=st.data())
 @settings(deadline=None, max_examples=300)
 def test_changed_bytes_are_an_error_or_another_graph(graph: bytes, data: st.DataObject) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import builtins
 import collections.abc
+import dataclasses
 import importlib
 import inspect
+import pkgutil
 import types
 import typing
 from collections.abc import Iterator
@@ -196,3 +198,52 @@ def test_public_objects_are_documented(name: str) -> None:
         and not inspect.getdoc(value)
     }
     assert not undocumented
+
+
+OPTIONS_BY_POSITION = {
+    "spladerunner.Expander": ["max_length"],  # as in SPLADERunner 0.1
+    "spladerunner.SparseVector.prune": ["min_weight"],
+    "spladerunner.SparseVector.to_scipy": ["size"],
+}
+"""What may be given by position, beside what must be given; all other options of these classes have names."""
+
+
+@pytest.mark.parametrize("kind", ["Expander", "SparseVector", "Vocabulary"])
+def test_options_are_given_by_name(kind: str) -> None:
+    made = getattr(importlib.import_module("spladerunner"), kind)
+    methods = {f".{name}": value for name, value in vars(made).items() if inspect.isfunction(value) and name[0] != "_"}
+    for name, function in {"": made, **methods}.items():
+        label = f"spladerunner.{kind}{name}"
+        found = [
+            each.name
+            for each in inspect.signature(function).parameters.values()
+            if each.kind is not each.KEYWORD_ONLY and each.default is not each.empty and each.name != "model"
+        ]
+        assert found == OPTIONS_BY_POSITION.get(label, []), label
+
+
+def test_the_data_of_an_error_is_given_by_name() -> None:
+    errors = importlib.import_module("spladerunner.errors")
+    for name, kind in vars(errors).items():
+        if isinstance(kind, type) and issubclass(kind, errors.SpladeRunnerError):
+            _, *data = inspect.signature(kind).parameters.values()
+            assert all(each.kind in (each.KEYWORD_ONLY, each.VAR_KEYWORD, each.VAR_POSITIONAL) for each in data), name
+
+
+def test_records_are_frozen() -> None:
+    """Those that are shared: of a public module, and not for one function's use."""
+    package = importlib.import_module("spladerunner")
+    seen = 0
+    for info in pkgutil.walk_packages(package.__path__, "spladerunner."):
+        if info.name.startswith(("spladerunner.export", "spladerunner.distributed", "spladerunner.__main__")):
+            continue
+        for name, kind in vars(importlib.import_module(info.name)).items():
+            if isinstance(kind, type) and kind.__module__ == info.name and dataclasses.is_dataclass(kind):
+                seen += 1
+                assert name.startswith("_") or kind.__dataclass_params__.frozen, (info.name, name)  # type: ignore[attr-defined]
+    assert seen > 30
+
+
+def test_nothing_is_public_or_overwritten_on_the_hub_unless_asked() -> None:
+    options = inspect.signature(importlib.import_module("spladerunner").push).parameters
+    assert options["public"].default is False and options["overwrite"].default is False

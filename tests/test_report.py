@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from markupsafe import escape as escaped
 
@@ -61,3 +62,11 @@ def test_an_evaluation_that_retrieves_nothing_has_a_page(tmp_path: Path, expande
     folder = write_beir(tmp_path / "e", {"d": ("", "")}, {"q": ""}, {"q": {"d": 1}})
     page = report.page(evaluate(Collection.read(folder), [expander], [UNPRUNED, Pruning(top=2)]), {"tiny-en": expander})
     assert "empty documents, which no query finds: 1" in page and "equal on 1" in page
+
+
+def test_the_mean_and_the_median_of_a_histogram_are_those_worked_by_hand() -> None:
+    """A number of tokens is itself, and a weight is taken for the middle of its bin."""
+    counts = np.array([0, 1, 0, 3])
+    lengths = report._histogram("a", "Lengths", counts, 1, "model0")
+    weights = report._histogram("a", "Weights", counts, 0.5, "model0")
+    assert (lengths.mean, lengths.median) == (2.5, 3) and (weights.mean, weights.median) == (1.5, 1.75)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from spladerunner.evaluation.rows import Cell, Figure, Row
+import pytest
+
+from spladerunner.evaluation.rows import Cell, Figure, Row, megabytes
 
 LENGTH: Figure[str] = Figure("length", "characters", lambda text: len(text) or None, "{:d}".format)
 
@@ -18,3 +20,11 @@ def test_the_best_cells_are_those_whose_text_is_the_best_value_s() -> None:
     assert [cell.best for cell in higher.row(values).cells] == [True, True, False, False]
     assert [cell.best for cell in lower.row(values).cells] == [False, False, True, False]
     assert not higher.row([None]).cells[0].best
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(123_456_700_000, "123,456.7 MB"), (100_000, "0.1 MB"), (99_999, "100.0 kB"), (1_940, "1.9 kB")],
+)
+def test_bytes_are_shown_in_decimal_megabytes(count: float, shown: str) -> None:
+    assert megabytes(count) == shown

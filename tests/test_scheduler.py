@@ -115,3 +115,15 @@ def test_closing_withdraws_the_texts_that_wait_and_does_not_wait_for_those_that_
         if thread.name.startswith("spladerunner"):
             thread.join(60)
     assert sorted(begun) == [0, 1, 2]
+
+
+def test_one_thread_is_the_callers() -> None:
+    """An Expander of one thread starts none, as a program that forks may ask of it."""
+    ran: list[int] = []
+
+    def run(text: TokenizedText) -> SparseVector:
+        ran.append(threading.get_ident())
+        return named(text)
+
+    list(run_in_order(map(text_of, [1, 2]), run, threads=1, tokens_in_flight=10))
+    assert ran == [threading.get_ident()] * 2

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 
 from spladerunner.errors import ModelFilesError
-from spladerunner.inference.tokenizer import CHARACTERS_PER_TOKEN, LEAST_TOKENS, Tokenizer
+from spladerunner.inference import freed_memory
+from spladerunner.inference.tokenizer import CHARACTERS_PER_TOKEN, LARGE, LEAST_TOKENS, Tokenizer
 from tests.small_model import TOKENS, tokenizer
 
 CLS, SEP = TOKENS.index("[CLS]"), TOKENS.index("[SEP]")
@@ -338,3 +339,29 @@ def test_sampling_for_training_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(document))
     read = Tokenizer(tmp_path / "tokenizer.json")
     assert all(read.encode("a" * 40, 50).ids.tolist() == [[2] * 20] for _ in range(20))
+
+
+@pytest.mark.parametrize(("position", "refused"), [(2 * 90 + 1000, False), (2 * 90 + 1001, True)])
+def test_a_vocabulary_may_have_gaps_but_not_many(tmp_path: Path, position: int, refused: bool) -> None:
+    """90 tokens, of which the last may lie 1,000 positions beyond as many gaps as there are tokens."""
+    changed = state(model={**WORD_PIECE, "vocab": {**WORD_PIECE["vocab"], "far": position}})
+    if refused:
+        with pytest.raises(ModelFilesError, match=f"has 90 tokens at positions up to {position}"):
+            Tokenizer(tmp_path / "tokenizer.json", changed)
+    else:
+        assert Tokenizer(tmp_path / "tokenizer.json", changed).vocabulary.tokens[position] == "far"
+
+
+def test_a_length_with_room_for_special_tokens_only_reads_nothing(tmp_path: Path) -> None:
+    assert Tokenizer(tmp_path / "tokenizer.json", state()).spans("the cat", 2) == ((), 0)
+
+
+def test_memory_is_returned_after_a_long_text_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By glibc's malloc_trim, with no padding left at the top of the heap."""
+    calls: list[int] = []
+    monkeypatch.setattr(freed_memory, "_malloc_trim", lambda: calls.append)
+    made = Tokenizer(tmp_path / "tokenizer.json", state())
+    made.encode("x" * (LARGE - 1), 16)
+    assert calls == []
+    made.encode("x" * LARGE, 16)
+    assert calls == [0]
