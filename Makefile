@@ -162,6 +162,8 @@ $(ENGINES)/installed: pyproject.toml $(wildcard tests/engines/*.txt)
 	$(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check --editable ".[formats,parquet]" -r tests/engines/requirements.txt
 	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/engines/requirements-alone.txt
+	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(ENGINES)/spladerunner-0.1 \
+		SPLADERunner==0.1.6
 	@touch $@
 
 $(MUTANTS)/installed: pyproject.toml
