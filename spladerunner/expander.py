@@ -73,8 +73,8 @@ class Expander:
         for the weights in idf.json, or "ones" for weight 1 for each token. What stays open is an error.
     batch_tokens: the former name of tokens_in_flight.
 
-    The same text gives the same vector, bit for bit: alone or in any list, in any order, from any thread. Threads may
-    share an Expander. The graph of a role is opened, and compared with the manifest, when it is first used.
+    On CPUs, the same text gives the same vector, bit for bit: alone or in any list, in any order, from any thread.
+    Threads may share an Expander. The graph of a role is opened, and compared with the manifest, when it is first used.
 
     Raises UnknownModelError, DownloadError, ModelFilesError or IntegrityError if the model cannot be loaded,
     ProviderError if a provider is not available, ValueError if a number is out of range, and TypeError if both

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from spladerunner import Expander
+from spladerunner import Expander, SparseVector
 from spladerunner.export import ExportOptions, export_bundle
 from spladerunner.export.verify import verification_texts
+from spladerunner.inference import host_memory
 from spladerunner.inference.providers import CUDA
 from spladerunner.inference.trial import try_providers
 from tests.torch_reference import torch_weights
@@ -47,6 +49,28 @@ def test_a_vector_hardly_depends_on_its_batch(bundle_for_cuda: Path) -> None:
     together = dense(Expander(bundle_for_cuda, providers=[CUDA]), texts)
     small = dense(Expander(bundle_for_cuda, providers=[CUDA], tokens_in_flight=1024), texts)
     assert np.abs(together - small).max() <= DIFFERENCE
+
+
+def test_awaited_calls_share_runs_and_hardly_depend_on_it(bundle_for_cuda: Path) -> None:
+    texts = verification_texts()
+    expander = Expander(bundle_for_cuda, providers=[CUDA])
+
+    async def gather() -> list[SparseVector]:
+        return [vector for (vector,) in await asyncio.gather(*map(expander.aencode, texts))]
+
+    expected = dense(expander, texts)
+    for row, vector in zip(expected, asyncio.run(gather()), strict=True):
+        row[vector.indices] -= vector.values
+    assert np.abs(expected).max() <= DIFFERENCE
+
+
+def test_memory_for_weights_is_page_locked() -> None:
+    runtime = host_memory._cuda_runtime()
+    assert runtime is not None
+    memory = host_memory._page_locked(runtime, 1 << 20, 0)
+    assert memory is not None
+    memory[:] = 7
+    assert int(memory.sum(dtype=np.int64)) == 7 << 20
 
 
 def test_the_card_works_by_a_trial() -> None:

@@ -89,11 +89,11 @@ def test_the_error_has_the_diagnosis_and_onnxruntimes_words(monkeypatch: pytest.
 def test_libraries_that_are_missing_are_told_in_the_error_and_not_on_standard_output(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: sys.stdout.write("Failed to load libcublas.so.13\n"))
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("No libcublas.so.13", "See the docs.", sep="\n"))  # noqa: T201
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # onnxruntime warns of a provider that it lacks
-        with pytest.raises(ProviderError, match=r"onnxruntime says: Failed to load libcublas\.so\.13$") as caught:
+        with pytest.raises(ProviderError, match=r"onnxruntime says: No libcublas\.so\.13; See the docs\.$") as caught:
             Session(bundle / "doc.onnx", [CUDA])
     assert caught.value.providers == (CUDA,)
     assert capsys.readouterr().out == ""

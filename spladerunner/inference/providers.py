@@ -133,7 +133,7 @@ def load_libraries(providers: Sequence[Provider]) -> str:
     said = StringIO()
     with redirect_stdout(said):  # where a command writes vectors
         preload()
-    return said.getvalue().strip()
+    return "; ".join(said.getvalue().split("\n")[:-1])
 
 
 def not_started(absent: Sequence[str], started: Sequence[str], path: object, cause: str = "") -> ProviderError:
