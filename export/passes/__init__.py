@@ -14,6 +14,7 @@ from spladerunner.export.passes.optimize import FuseOperators, Optimize
 from spladerunner.export.passes.quantize import QUANTIZATIONS, Quantize
 from spladerunner.export.passes.quantize_embedding import QuantizeEmbedding
 from spladerunner.export.passes.slice_decoder import SliceDecoder, needs_slices
+from spladerunner.export.passes.split_feed_forward import LONG, SplitFeedForward
 from spladerunner.export.passes.tie_embedding import TieEmbedding
 
 __all__ = ["QUANTIZATIONS", "WEIGHT_TYPES", "Graph", "Pass", "Result", "passes"]
@@ -40,17 +41,19 @@ def passes(
         >>> [each.name for each in passes("cpu", positions=512)]
         ['optimize', 'fuse attention', 'quantize', 'fuse operators', 'tie embedding', 'external data']
         >>> [each.name for each in passes("cpu", positions=8192, head="token")]
-        ['quantize embedding', 'optimize', 'fuse attention', 'quantize', 'fuse operators', 'external data']
+        ['quantize embedding', 'optimize', 'fuse attention', 'split feed-forward', 'quantize', 'fuse operators', ...]
         >>> [each.name for each in passes("cuda", positions=512)]
         ['optimize', 'float16', 'append pooling']
     """
     if target == "cuda":  # a GPU runs padded texts together, which fused attention without a mask cannot
         return (Optimize(), Float16(), AppendPooling(pooling, activation))
+    split = (SplitFeedForward(positions),) if positions > LONG else ()
     if head == "token":  # there is no decoder
         return (
             QuantizeEmbedding(),
             Optimize(),
             FuseAttention(positions),
+            *split,
             Quantize(quantization),
             FuseOperators(),
             ExternalData(),
@@ -58,6 +61,7 @@ def passes(
     return (
         Optimize(),
         FuseAttention(positions),
+        *split,
         Quantize(quantization),
         FuseOperators(),
         TieEmbedding(),
