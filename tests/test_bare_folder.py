@@ -15,6 +15,7 @@ from spladerunner.model.bare_folder import Interpretation
 from spladerunner.model.bundle import Bundle
 from spladerunner.model.manifest import MANIFEST, GraphRole, Manifest, TokenWeightsRole
 from spladerunner.model.token_weights import ONES
+from spladerunner.model.transformers_files import read_max_length, read_tokenizer_length
 from tests.small_model import (
     SPECIAL,
     SYMMETRIC,
@@ -219,6 +220,15 @@ def test_an_absurd_length_is_named(tmp_path: Path, name: str, key: str, wrong: f
     write_json(folder, {name: {key: wrong}})
     with pytest.raises(ModelFilesError, match=rf"{name} has {key} = {wrong}"):
         Expander(folder)
+
+
+@pytest.mark.parametrize(("length", "read"), [(2**31, 20), (1e30, 20), (2**31 - 1, 2**31 - 1)])
+def test_only_a_length_beyond_all_integers_of_32_bits_is_none(tmp_path: Path, length: float, read: int) -> None:
+    """transformers writes 1e30 where a tokenizer has no limit; 20 is the length in config.json."""
+    write_json(tmp_path, {"tokenizer_config.json": {"model_max_length": length}})
+    assert read_tokenizer_length(tmp_path) == (None if read == 20 else read)
+    write_json(tmp_path, {"config.json": {"max_position_embeddings": 20}})
+    assert read_max_length(tmp_path) == 20
 
 
 @pytest.mark.parametrize("length", [1 << 21, 10**30])

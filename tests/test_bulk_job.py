@@ -622,3 +622,15 @@ def test_windows_line_ends_change_nothing(tmp_path: Path, bundle: Path, kind: st
     texts = ["the cat", "dog"] if kind == "tsv" else ["the cat", "", "dog"]
     assert [row["vector"] for row in found] == [pytest.approx(weights) for weights in expander.expand(texts)]
     assert [row["id"] for row in found] == (["a", "b"] if kind == "tsv" else ["1", "2", "3"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_job_closes_what_it_opened(tmp_path: Path, bundle: Path) -> None:
+    expander = Expander(bundle)
+    expander.expand("the cat")
+    inputs = [Input(str(write_corpus(tmp_path / "corpus.jsonl", 60, bad=True)))]
+    opened = len([*Path("/proc/self/fd").iterdir()])
+    encode(expander, inputs, tmp_path / "out", skip_bad=True)
+    with pytest.raises(OutputError, match="exists already"):
+        encode(expander, inputs, tmp_path / "out", skip_bad=True, role="query")
+    assert len([*Path("/proc/self/fd").iterdir()]) == opened

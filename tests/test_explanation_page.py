@@ -105,3 +105,12 @@ def test_many_expansions_are_folded(expander: Expander) -> None:
 def test_the_page_s_module_is_loaded_only_when_it_is_rendered() -> None:
     code = "import sys, spladerunner; print('spladerunner.explanation_page' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+
+
+def test_an_explanation_is_a_value_and_its_repr_is_short() -> None:
+    """Equal explanations hash equally, though they hold dictionaries; their repr has the shared tokens alone."""
+    expander = Expander()
+    one, same = (expander.explain("atomic bomb", "nuclear reactors") for _ in range(2))
+    assert one == same and hash(one) == hash(same) and len({one, same}) == 1
+    assert re.findall(r"(\w+)=", repr(one).partition("SharedToken(")[0]) == ["query", "document", "shared"]
+    assert all(f"{name}=" not in repr(one) for name in ("query_weights", "document_weights", "spans", "read"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -194,3 +195,24 @@ def test_weights_changed_in_place_do_not_reach_a_process_that_opened_them(tmp_pa
             file.write(bytes(path.stat().st_size))
         os.truncate(path, 0)
     assert expander.expand("the nuclear reactor") == expected
+
+
+def resident_kilobytes(path: Path) -> int:
+    """The kilobytes of a mapped file that are in this process's memory, as the kernel says."""
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    begins = [at for at, line in enumerate(lines) if line.endswith(str(path))]
+    return sum(int(next(line for line in lines[at:] if line.startswith("Rss:")).split()[1]) for at in begins)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_pages_of_a_mapped_file_leave_the_memory_once_they_are_not_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COPIED", 0)
+    graph = read_graph(
+        with_external_data(tmp_path / "external"), "model.onnx", lambda name: read_or_map(tmp_path / "external" / name)
+    )
+    (mapped,) = (tmp_path / "external" / name for name in graph.files if name != "model.onnx")
+    assert sum(bytes(graph.files[mapped.name])) > 0 and resident_kilobytes(mapped) > 0
+    graph.release()
+    assert resident_kilobytes(mapped) == 0
