@@ -20,7 +20,8 @@ DEFAULT_MEASURES = (MAIN, "MRR@10", "recall@100", "recall@1000")
 EXPONENTIAL = "nDCG@10, gain 2^grade - 1"
 """A further measure where judgments are graded."""
 
-LARGEST_EXPONENT = 30
+LARGEST_EXPONENT = 20
+"""trec_eval has an array with a place for each gain up to the largest: 8 MB for 2^20, and 8 GB for 2^30."""
 
 SIGNIFICANCE_TEST = "paired t-test over queries, two-sided"
 
@@ -58,9 +59,10 @@ def measure(
 ) -> Scores:
     """Scores each query's ranking. judgments: {query: {document: grade}}; rankings: in the order of judgments.
 
-    nDCG takes the grade as the gain, as trec_eval does. With graded judgments, nDCG with a gain of 2^grade - 1 is added
-    to the default measures (Burges et al., "Learning to rank using gradient descent", ICML 2005). A grade of 1 or more
-    is relevant, and one below 0 is 0. A query that retrieves nothing scores 0. Raises what parse_measure raises.
+    nDCG takes the grade as the gain, as trec_eval does. With judgments graded up to LARGEST_EXPONENT, nDCG with a gain
+    of 2^grade - 1 is added to the default measures (Burges et al., "Learning to rank using gradient descent", ICML
+    2005). A grade of 1 or more is relevant, and one below 0 is 0. A query that retrieves nothing scores 0. Raises what
+    parse_measure raises.
 
     >>> ranking = Ranking(np.array([2, 0]), np.array([1.5, 0.5], dtype=np.float32))
     >>> scores = measure({"q": {"a": 1}}, ["a", "b", "c"], [ranking])
