@@ -94,7 +94,7 @@ bench: $(TEST)/installed
 bench-gpu: $(TEST)/installed
 	$(TEST)/bin/python -m benchmarks.gpu $(SHARED) .bench
 
-bench-scale: $(TEST)/installed
+bench-scale: $(TEST)/installed $(CLUSTERS)/installed
 	$(TEST)/bin/python -m benchmarks.scale $(SHARED) .bench
 
 models: $(TEST)/installed

@@ -15,7 +15,6 @@ INSTALLS: dict[str, list[list[str]]] = {
     "spladerunner": [[str(PROJECT)]],
     "fastembed": [["fastembed"]],
     "spladerunner-0.1": [["SPLADERunner==0.1.6"]],
-    "clusters": [[f"{PROJECT}[ray,spark]", "pandas<3"]],
     # optimum, for ONNX and OpenVINO, holds transformers below 5 and sentence-transformers below 6.
     "sentence-transformers": [
         ["torch==2.13.0"],
@@ -68,10 +67,13 @@ def gpu_python(folder: Path) -> Path:
     return _reinstalled(folder, "spladerunner-gpu")
 
 
-@cache
-def clusters_python(folder: Path) -> Path:
-    """The same with Ray and Spark."""
-    return _reinstalled(folder, "clusters")
+def clusters_python() -> Path:
+    """Python of the environment of `make clusters`, with Ray and Spark and this tree. Raises FileNotFoundError."""
+    python = PROJECT / ".venv-clusters" / "bin" / "python"
+    if not python.exists():
+        raise FileNotFoundError(f"There is no {python}: run make bench-scale, which makes it.")
+    USED.append(python)
+    return python
 
 
 def _reinstalled(folder: Path, name: str) -> Path:

@@ -38,8 +38,8 @@ SYSTEMS = {"process": "one process", "ray": "Ray", "spark": "Spark"}
 MODELS = {"distilbert": "DistilBERT int8", "bert-base": "BERT-base int8"}
 """Shapes with random weights that keep as many weights a text as a trained model."""
 
-COPIES = 160
-"""Copies of the 16 texts for each worker with the embedded pair: some ten seconds."""
+COPIES = 100
+"""Copies of the 16 texts for each worker with the embedded pair: some eight seconds."""
 
 ROUNDS = 3
 BILLION = 10**9
@@ -124,14 +124,7 @@ def run(python: Path, job: Mapping[str, Any]) -> dict[str, float]:
 
 def measure(python: Path, jobs: Mapping[str, Mapping[str, Any]], rounds: int) -> dict[str, list[dict[str, float]]]:
     """The figures of each job in each round, the jobs in turn."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
-
-    def measurement(name: str) -> float:
-        found[name].append(run(python, jobs[name]))
-        return found[name][-1]["docs_per_second"]
-
-    in_rounds({name: partial(measurement, name) for name in jobs}, rounds)
-    return found
+    return in_rounds({name: partial(run, python, job) for name, job in jobs.items()}, rounds)
 
 
 def jobs_of_workers(texts: Path, cores: int, copies: int) -> dict[str, dict[str, Any]]:
@@ -284,9 +277,9 @@ def main() -> None:
     parser.add_argument("--try", action="store_true", dest="tried", help="one round of few texts, and nothing saved")
     arguments = parser.parse_args()
     folder: Path = arguments.folder
+    python = clusters_python()
     prepare(arguments.shared, folder, tuple(MODELS))
-    copies, rounds = (8, 1) if arguments.tried else (COPIES, ROUNDS)
-    python = clusters_python(folder)
+    copies, rounds = (16, 1) if arguments.tried else (COPIES, ROUNDS)
     cores, texts = available_cores(), texts_file(folder)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:

@@ -117,7 +117,7 @@ def run_spark(job: dict[str, Any], texts: list[str], folder: str) -> dict[str, A
         .getOrCreate()
     )
     rows = [(str(at), text) for at, text in enumerate(texts)]
-    frame = session.createDataFrame(rows, "_id string, text string").repartition(4 * job["workers"]).cache()
+    frame = session.createDataFrame(rows, "_id string, text string").repartition(8 * job["workers"]).cache()
     frame.count()
     with patch.object(engine, "TableEncoder", partial(StampedEncoder, stamps=folder)):
         started = time.time()
