@@ -128,6 +128,7 @@ def _figures(agreement: Agreement) -> dict[str, str]:
             "cosine, mean": f"{agreement.mean_cosine:.5f}",
             "20 heaviest tokens shared, mean": f"{agreement.mean_shared_top20:.1%}",
             "weights a text, mean": f"{agreement.mean_weights:.0f}",
+            **_lost_weight(agreement),
             "float32 graph, largest difference of a weight": f"{agreement.fp32_largest_difference:.1e}",
             "time a text, float32 graph": f"{agreement.fp32_ms:.1f} ms",
             "time a text, this bundle": f"{agreement.ms:.2f} ms",
@@ -142,6 +143,12 @@ def _figures(agreement: Agreement) -> dict[str, str]:
     }
 
 
+def _lost_weight(agreement: GraphAgreement) -> dict[str, str]:
+    if agreement.lost_weight is None:
+        return {}
+    return {"weight lost at entries that were left out": f"{agreement.lost_weight:.1%}"}
+
+
 def _row(name: RoleName, role: Role) -> str:
     if isinstance(role, TokenWeightsRole):
         served_by = f"{role.token_weights}, a weight for each token"
@@ -149,6 +156,8 @@ def _row(name: RoleName, role: Role) -> str:
         served_by = f"{role.graph}, {role.pooling} of {role.activation}"
         if role.head == "token":
             served_by += ", a weight for each token of the text alone"
+        if role.entries:
+            served_by += f", for the vocabulary entries in {role.entries} alone"
         if role.quantization == _PUBLISHED:
             served_by += ", quantized as published"
         elif role.quantization:

@@ -61,8 +61,13 @@ def build_graph(model: LanguageModel, output: Path, *, target: Target = "cpu", k
     return output
 
 
-def passes_of(model: LanguageModel, target: Target, quantization: str = QUANTIZATIONS[0]) -> tuple[Pass, ...]:
-    """Passes of a target, with the options that the checkpoint determines."""
+def passes_of(
+    model: LanguageModel,
+    target: Target,
+    quantization: str = QUANTIZATIONS[0],
+    entries: tuple[int, ...] | None = None,
+) -> tuple[Pass, ...]:
+    """Passes of a target, with the options that the checkpoint determines. entries: that the decoder keeps."""
     return passes(
         target,
         positions=model.positions or model.max_length,
@@ -71,4 +76,5 @@ def passes_of(model: LanguageModel, target: Target, quantization: str = QUANTIZA
         activation=model.activation,
         quantization=quantization,
         vocabulary_size=model.vocabulary_size,
+        entries=entries,
     )

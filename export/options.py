@@ -23,6 +23,8 @@ class ExportOptions:
     pooling, activation: names as in a manifest, for checkpoints whose files do not state them.
     allow_pickle: accepts weights that are not safetensors.
     name, license: for manifest and card; by default the folder's name and the license on the checkpoint's own card.
+    vocabulary: a JSON Lines file of vectors, as `spladerunner encode` writes it; the decoder keeps the vocabulary
+        entries that are positive in one of them.
     accept_drift: keeps a bundle that falls short in verification, with the shortfalls in its manifest.
 
     Examples:
@@ -42,6 +44,7 @@ class ExportOptions:
     license: str | None = None
     accept_drift: bool = False
     onnx: bool = False
+    vocabulary: str | os.PathLike[str] | None = None
 
     def command(self) -> str:
         """The command line with these options, quoted for a shell."""
@@ -57,6 +60,7 @@ class ExportOptions:
             "--allow-pickle": self.allow_pickle,
             "--name": self.name,
             "--license": self.license,
+            "--vocabulary": None if self.vocabulary is None else os.fspath(self.vocabulary),
             "--accept-drift": self.accept_drift,
         }
         for option, value in options.items():

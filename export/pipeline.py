@@ -10,9 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spladerunner.errors import CheckpointError, VerificationError
 from spladerunner.export.card import card
+from spladerunner.export.entries import positive_entries
 from spladerunner.export.graph import GraphBuilder, passes_of
 from spladerunner.export.language_model import LanguageModel
 from spladerunner.export.options import ExportOptions
@@ -48,6 +50,7 @@ from spladerunner.model.provenance import (
 )
 
 _TOOLS = ("spladerunner", "onnxruntime", "onnx")
+ENTRIES = "entries.json"
 _CONFIGURATIONS = ("config.json", "tokenizer_config.json")
 _ELSEWHERE = ("_name_or_path", "name_or_path", "auto_map")
 """Keys of configurations that name a folder of whoever trained the model, or remote code."""
@@ -99,6 +102,7 @@ class _Export:
         self._progress = progress
         self._texts = verification_texts()
         self._tokenizer = self._save_tokenizer()
+        self._entries = self._save_entries()
         self._save_configuration()
 
     def run(self) -> ExportManifest:
@@ -164,6 +168,7 @@ class _Export:
             external_data=tuple(path.name for path in sorted(self._bundle.glob(f"{graph.name}.*"))),
             quantization=quantization,
             checkpoint=self._checkpoint_record(name),
+            entries=None if self._entries is None else ENTRIES,
         )
         return role, agreement
 
@@ -172,25 +177,31 @@ class _Export:
     ) -> tuple[str | None, GraphAgreement]:
         """Keeps the graph of the first quantization that does not fall short, else of the best worst cosine."""
         target = self._options.target
-        verifier = GraphVerifier(model, builder.converted, self._tokenizer, self._texts, self._progress)
+        kept = None if self._entries is None else tuple(self._entries.tolist())
+        verifier = GraphVerifier(model, builder.converted, self._tokenizer, self._texts, self._progress, self._entries)
         measured: dict[str, GraphAgreement] = {}
         for quantization in QUANTIZATIONS if target == "cpu" else QUANTIZATIONS[:1]:  # passes for CUDA have none
             if measured:
                 self._progress(f"  falls short; next: {quantization}")
-            builder.build(passes_of(model, target, quantization), graph)
+            builder.build(passes_of(model, target, quantization, kept), graph)
             measured[quantization] = self._verify(name, verifier, graph)
             if not self._shortfalls(measured[quantization]):
                 break
         best = max(measured, key=lambda each: (not self._shortfalls(measured[each]), measured[each].worst_cosine))
         if best != quantization:
-            builder.build(passes_of(model, target, best), graph)
+            builder.build(passes_of(model, target, best, kept), graph)
         return best if target == "cpu" else None, measured[best]
 
     def _copy_graph(self, name: RoleName, model: LanguageModel, builder: GraphBuilder, graph: Path) -> CopyAgreement:
         """Keeps a graph that was quantized already as it is, with its weights in a file beside it."""
         if self._options.target != "cpu":
             raise CheckpointError(
-                f"{model.folder} has {model.quantization} weights; --for cuda needs a float32 graph.", path=model.folder
+                f"{model.folder} has {model.weight_type} weights; --for cuda needs a float32 graph.", path=model.folder
+            )
+        if self._entries is not None:
+            raise CheckpointError(
+                f"{model.folder} has {model.weight_type} weights; --vocabulary needs a float32 graph.",
+                path=model.folder,
             )
         builder.build((ExternalData(),), graph)
         self._progress(f"  {name}: {model.quantization}; there is no float32 graph to compare with")
@@ -208,6 +219,8 @@ class _Export:
                 f"shared top-20 {found.mean_shared_top20:.1%}; {found.mean_weights:.0f} weights a text; "
                 f"{found.fp32_ms:.1f} ms a text in float32, {found.ms:.1f} in {WEIGHT_TYPES[self._options.target]}"
             )
+        if found.lost_weight is not None:
+            self._progress(f"  {name}: entries that were left out have {found.lost_weight:.1%} of the texts' weight")
         return found
 
     def _export_token_weights(self, name: RoleName, source: TokenWeights) -> tuple[TokenWeightsRole, CopyAgreement]:
@@ -253,6 +266,14 @@ class _Export:
         (self._scratch / f"doc-{TOKENIZER}").rename(self._bundle / TOKENIZER)
         return tokenizers["doc"]
 
+    def _save_entries(self) -> NDArray[np.int32] | None:
+        """Saves the vocabulary entries that options.vocabulary keeps, and returns them; None for all of them."""
+        if self._options.vocabulary is None:
+            return None
+        entries = positive_entries(self._options.vocabulary, self._tokenizer.vocabulary)
+        (self._bundle / ENTRIES).write_text(json.dumps(entries.tolist()) + "\n", encoding="utf-8")
+        return entries
+
     def _save_configuration(self) -> None:
         """Saves the configurations by which other libraries know the model, without the names of files elsewhere."""
         for name in _CONFIGURATIONS:
@@ -269,8 +290,10 @@ class _Export:
     def _command(self) -> str:
         """The command that makes the bundle, with commits, and with folders by the last two parts of their paths."""
         names = {name: str(source) for name, source in self._sources.items()}
-        output = last_two_parts(self._options.output)
-        return replace(self._options, doc=names["doc"], query=names.get("query"), output=output).command()
+        output, kept = last_two_parts(self._options.output), self._options.vocabulary
+        vocabulary = None if kept is None else last_two_parts(kept)
+        given = replace(self._options, doc=names["doc"], query=names.get("query"), output=output, vocabulary=vocabulary)
+        return given.command()
 
 
 def _same_graph(query: Served, document: LanguageModel) -> bool:

@@ -107,6 +107,8 @@ def _gives_logits(graph: Path) -> bool:
 def _check_options(query: Source | None, options: ExportOptions) -> None:
     if query and options.inference_free:
         raise CheckpointError("A query checkpoint and --inference-free exclude each other: give one of them.")
+    if options.vocabulary is not None and options.target == "cuda":
+        raise CheckpointError("--vocabulary makes decoders for CPUs smaller: leave it or --for cuda out.")
     for option, given, known in (
         ("--pooling", options.pooling, POOLINGS),
         ("--activation", options.activation, ACTIVATIONS),
@@ -148,6 +150,11 @@ def _open_token_head(model: MaskedLanguageModel, options: ExportOptions) -> Lang
         raise CheckpointError(
             f"{model.folder} has a token head, which runs on CPUs only: graphs for CUDA pool over the vocabulary. "
             "Leave --for cuda out.",
+            path=model.folder,
+        )
+    if options.vocabulary is not None:
+        raise CheckpointError(
+            f"{model.folder} has a token head, and so no decoder that could be smaller: leave --vocabulary out.",
             path=model.folder,
         )
     from spladerunner.export.token_head import TokenHeadCheckpoint  # imports torch

@@ -64,6 +64,7 @@ class GraphVerifier:
 
     The formula and the float32 graph run once, however many graphs are compared.
     converted: the float32 graph. tokenizer: of the bundle. progress: told how far it is, every PROGRESS_SECONDS.
+    entries: the vocabulary entries that the compared graphs have, (K,) int32, at which they are compared; None for all.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class GraphVerifier:
         tokenizer: Tokenizer,
         texts: Sequence[str],
         progress: Progress = lambda _: None,
+        entries: NDArray[np.int32] | None = None,
     ) -> None:
         self._progress = progress
+        self._entries = entries
         self._model = model
         self._converted = converted
         self._tokenizer = tokenizer
@@ -91,9 +94,9 @@ class GraphVerifier:
     def measure(self, graph: Path) -> GraphAgreement:
         """Measures the agreement of a graph."""
         reference = self.reference
-        vectors, ms = self._encode(graph, "the bundle's graph")
+        vectors, ms = self._encode(graph, "the bundle's graph", self._entries)
         cosines, shared = [], []
-        for vector, weights in zip(vectors, reference.weights, strict=True):
+        for vector, weights in zip(vectors, map(self._kept, reference.weights), strict=True):
             dense = _dense(vector, weights.size)
             cosines.append(cosine(dense, weights))
             if top := min(TOP, int(np.count_nonzero(weights))):
@@ -111,7 +114,21 @@ class GraphVerifier:
             ms=ms,
             fp32_bytes=reference.fp32_bytes,
             bytes=Graph(graph).size,
+            lost_weight=None if self._entries is None else self._lost_weight(),
         )
+
+    def _kept(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The weights (V,) at the entries that the compared graphs have, and 0 elsewhere."""
+        if self._entries is None:
+            return weights
+        kept = np.zeros_like(weights)
+        kept[self._entries] = weights[self._entries]
+        return kept
+
+    def _lost_weight(self) -> float:
+        weights = self.reference.weights
+        total = sum(float(each.sum()) for each in weights)
+        return 1 - sum(float(self._kept(each).sum()) for each in weights) / total if total else 0.0
 
     def _watched(self, texts: Iterable[str], what: str) -> Iterator[str]:
         told = time.monotonic()
@@ -121,10 +138,12 @@ class GraphVerifier:
                 self._progress(f"  {what}: {done} of {len(self._texts)} texts")
             yield text
 
-    def _encode(self, graph: Path, what: str) -> tuple[list[SparseVector], float]:
+    def _encode(
+        self, graph: Path, what: str, entries: NDArray[np.int32] | None = None
+    ) -> tuple[list[SparseVector], float]:
         model = self._model
         encoder = GRAPH_ENCODERS[model.head](
-            Session(graph), self._tokenizer.vocabulary, model.pooling, model.activation
+            Session(graph), self._tokenizer.vocabulary, model.pooling, model.activation, entries
         )
         return _timed(encoder, self._tokenizer, self._texts, self._model.max_length, partial(self._watched, what=what))
 

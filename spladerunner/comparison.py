@@ -99,7 +99,7 @@ def compare(
     """
     if not texts or len(texts) != len(vectors):
         raise ValueError(f"there are {len(vectors)} vectors for {len(texts)} texts; one for each is needed, and a text")
-    given = _Given(expander, vectors)
+    given = _Given(expander, role, vectors)
     pairs = [
         _Pair(text, theirs, _dense(own, len(expander.vocabulary)))
         for text, theirs, own in zip(texts, given.dense, expander.encode(texts, role=role), strict=True)
@@ -128,8 +128,12 @@ def compare(
 class _Given:
     """The vectors of the other system, (V,) float32 each, and what can be seen in them alone."""
 
-    def __init__(self, expander: Expander, vectors: Sequence[SparseVector | Mapping[str, float]]) -> None:
+    def __init__(
+        self, expander: Expander, role: RoleName, vectors: Sequence[SparseVector | Mapping[str, float]]
+    ) -> None:
         self._vocabulary = expander.vocabulary
+        self._is_known = ~self._vocabulary.carries_weight
+        self._is_known[_entries(expander, role)] = True
         self._positions = expander._tokenizer.positions() | {
             token: position for position, token in enumerate(self._vocabulary.tokens) if token
         }
@@ -153,13 +157,19 @@ class _Given:
             position = name if isinstance(name, int) else self._position(name)
             if not np.isfinite(weight):
                 raise ValueError(f"the weight of {name!r} is {weight}, which is not finite")
-            if position is None or position >= len(dense):
-                self._unknown[str(name)] = None
+            if position is None or position >= len(dense) or not self._is_known[position]:
+                self._unknown[self._name(name)] = None
             elif self._vocabulary.carries_weight[position]:
                 dense[position] = weight
             elif weight:
-                self._special[self._vocabulary.tokens[position] or str(name)] = None
+                self._special[self._name(name)] = None
         return dense
+
+    def _name(self, given: str | int) -> str:
+        """The token at an index, if there is one, or the token itself."""
+        if isinstance(given, int) and given < len(self._vocabulary):
+            return self._vocabulary.tokens[given] or str(given)
+        return str(given)
 
     def _position(self, token: str) -> int | None:
         found = self._positions.get(token)
@@ -237,22 +247,30 @@ def _explanations(expander: Expander, role: RoleName, pairs: Sequence[_Pair]) ->
 
 def _recipes(
     expander: Expander, reading: Reading, text: str
-) -> Iterator[tuple[Recipe, NDArray[np.float32], NDArray[np.bool_]]]:
-    """Weights of a text by each recipe, at the entries where they are known: (recipe, (n,) float32, (V,) bool)."""
+) -> Iterator[tuple[Recipe, NDArray[np.float32], NDArray[np.int32]]]:
+    """Weights of a text by each recipe, at the positions where they are known: (recipe, (n,) float32, (n,))."""
     encoder = expander._encoder(reading.role)
     tokens = _tokens(expander, reading, text)
-    carries_weight = expander.vocabulary.carries_weight
     if not tokens.content_tokens:
         return
+    entries = _entries(expander, reading.role)
+    carries_weight = positive = expander.vocabulary.carries_weight[entries]
     logits = encoder.logits(tokens) if isinstance(encoder, GraphEncoder) else None
-    positive = carries_weight
     if logits is None:
         _, activation = _formula(expander, reading.role)
-        logits = logits_of(_dense(encoder(tokens), len(carries_weight)), activation)
+        logits = logits_of(_dense(encoder(tokens), len(expander.vocabulary))[entries], activation)
         positive = carries_weight & (logits[0] > 0)
     for pooling, activation, weights in weights_of(logits):
         known = carries_weight if activation in LOGARITHMS else positive  # a softplus has weights below 0 too
-        yield Recipe(reading, pooling, activation), weights[known], known
+        yield Recipe(reading, pooling, activation), weights[known], entries[known]
+
+
+def _entries(expander: Expander, role: RoleName) -> NDArray[np.int32]:
+    """The positions in the vocabulary that the model of a role weighs."""
+    encoder = expander._encoder(role)
+    if isinstance(encoder, GraphEncoder):
+        return encoder.entries
+    return np.arange(len(expander.vocabulary), dtype=np.int32)
 
 
 def _readings(expander: Expander, own: Reading, texts: Sequence[str]) -> Iterator[Reading]:

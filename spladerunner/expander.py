@@ -531,7 +531,8 @@ class Expander:
 
             encoder = BatchEncoder(session, self.vocabulary)
             return DynamicBatches(encoder, self._running, self._threads, self._tokens_in_flight)
-        return GRAPH_ENCODERS[role.head](session, self.vocabulary, role.pooling, role.activation)
+        entries = self._bundle.read_entries(role, len(self.vocabulary))
+        return GRAPH_ENCODERS[role.head](session, self.vocabulary, role.pooling, role.activation, entries)
 
     def _lengths(self, max_length: int | Mapping[RoleName, int] | None) -> dict[RoleName, int]:
         lengths = {name: role.max_length for name, role in self._bundle.roles.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +27,7 @@ from tests.small_model import (
     tokenizer,
     write_bare_folder,
     write_bundle,
+    write_token_head_bundle,
 )
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the river bank", "money, money!", "run to the river", "a bank"]
@@ -277,6 +279,19 @@ def test_queries_without_a_model_have_a_factor_too(tmp_path: Path) -> None:
     assert compare(expander, TEXTS, tokens, role="query").agrees
     twice = [dict.fromkeys(vector, 2.0) for vector in tokens]
     assert compare(expander, TEXTS, twice, role="query").findings == ("Each weight is 2 times the model's.",)
+
+
+def test_a_token_head_shows_another_activation_and_a_factor(tmp_path: Path) -> None:
+    expander = Expander(write_token_head_bundle(tmp_path / "bundle"))
+    texts = [text for text in TEXTS if len(expander.expand(text)[0]) > 1]
+    weights = expander.expand(texts)
+    assert texts and compare(expander, texts, weights).agrees
+    halved = [{token: weight / 2 for token, weight in vector.items()} for vector in weights]
+    assert compare(expander, texts, halved).findings == ("Each weight is 0.5 times the model's.",)
+    logarithms = [{token: math.log(1 + weight) for token, weight in vector.items()} for vector in weights]
+    assert compare(expander, texts, logarithms).findings == (
+        "A logarithm is taken once more: log(1 + relu(x)), not relu(x).",
+    )
 
 
 @pytest.mark.parametrize(

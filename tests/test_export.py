@@ -16,19 +16,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 from transformers import AutoConfig, AutoTokenizer, BertConfig, BertModel
 
 import spladerunner.export
-from spladerunner import CheckpointError, Expander, VerificationError
+from spladerunner import CheckpointError, Expander, InputError, VerificationError
 from spladerunner.cli.main import main
 from spladerunner.export import ExportOptions, export_bundle, pipeline, verify
+from spladerunner.export.checkpoint import Checkpoint
 from spladerunner.export.passes import QUANTIZATIONS, passes
 from spladerunner.export.verify import GraphVerifier, verification_texts
 from spladerunner.model.bundle import Bundle
 from spladerunner.model.manifest import MANIFEST, GraphRole
 from spladerunner.model.provenance import ExportManifest, GraphAgreement
+from spladerunner.model.sentence_transformers import MaskedLanguageModel
 from tests.checkpoints import save_bert
 from tests.conftest import ROOT
 from tests.small_model import TOKENS
@@ -260,6 +263,65 @@ except MissingExtraError as error:
     assert light == "[]" and message.endswith("pip install 'spladerunner[export]'")
 
 
+@pytest.mark.usefixtures("few_texts")
+def test_a_smaller_decoder_keeps_what_a_corpus_makes_positive(checkpoint: Path, tmp_path: Path) -> None:
+    whole = Expander(export_bundle(ExportOptions(checkpoint, tmp_path / "whole", accept_drift=True)))
+    texts = ["the cat", "river bank", "money, money"]
+    corpus, vectors = tmp_path / "corpus.txt", tmp_path / "vectors.jsonl"
+    corpus.write_text("\n".join(texts[:2]))
+    # A small random model has weights at the same tokens for all texts.
+    assert main(["encode", str(corpus), "-o", str(vectors), "--model", str(tmp_path / "whole"), "--top", "9"]) == 0
+    kept = sorted({index for vector in whole.encode(texts[:2]) for index in vector.top(9).as_dict()})
+    lines: list[str] = []
+    options = ExportOptions(checkpoint, tmp_path / "made", vocabulary=vectors, accept_drift=True)
+    folder = export_bundle(options, progress=lines.append)
+
+    smaller = Expander(folder)
+    expected = [{at: weight for at, weight in vector.as_dict().items() if at in kept} for vector in whole.encode(texts)]
+    assert all(0 < len(some) < len(full) for some, full in zip(expected, whole.encode(texts), strict=True))
+    assert [vector.as_dict() for vector in smaller.encode(texts)] == expected  # bit for bit
+    assert [vector.as_dict() for vector in smaller.encode(texts, role="query")] == expected
+
+    manifest = ExportManifest.read(folder / MANIFEST)
+    role, verification = manifest.roles["doc"], manifest.verification
+    assert isinstance(role, GraphRole) and role.entries == "entries.json" and "entries.json" in manifest.files
+    assert json.loads((folder / "entries.json").read_text()) == kept
+    assert manifest.made_by is not None and f"--vocabulary ./{tmp_path.name}/vectors.jsonl" in manifest.made_by.command
+    assert verification is not None
+    agreement = verification.roles["doc"]
+    assert isinstance(agreement, GraphAgreement) and agreement.lost_weight is not None
+    formula = Checkpoint(MaskedLanguageModel(checkpoint)).weights_of(["the cat sat", "river bank " * 40, ""], 64)
+    weights = np.stack(list(formula)).astype(np.float64)
+    assert agreement.lost_weight == pytest.approx(1 - weights[:, kept].sum() / weights.sum(), rel=1e-6)
+    assert 0 < agreement.lost_weight < 1
+    assert agreement.mean_cosine == pytest.approx(2 / 3, abs=0.01)  # the empty text has no vector here
+    card = (folder / "README.md").read_text()
+    assert f"| weight lost at entries that were left out | {agreement.lost_weight:.1%} |" in card
+    assert "for the vocabulary entries in entries.json alone" in card
+    said = f"  doc: entries that were left out have {agreement.lost_weight:.1%} of the texts' weight"
+    assert said in lines
+    assert any(line.endswith(f"{len(kept)} of {len(TOKENS)} entries") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "changes", "message"),
+    [
+        ('{"vector": {"atom": 1}}', {}, "line 1: 'atom' is not a token of this vocabulary"),
+        ('{"indices": [1000], "values": [1]}', {}, "line 1: index 1000 is not in a vocabulary of"),
+        ('{"vector": {"cat": 0, "[CLS]": 1}}', {}, "has no positive weight, so no vocabulary entry would be left"),
+        ('{"vector": {"cat": 1}}', {"target": "cuda"}, "leave it or --for cuda out"),
+    ],
+)
+def test_a_file_that_no_decoder_can_be_made_for(
+    checkpoint: Path, tmp_path: Path, line: str, changes: dict[str, Any], message: str
+) -> None:
+    given = tmp_path / "vectors.jsonl"
+    given.write_text(f"{line}\n")
+    with pytest.raises((CheckpointError, InputError), match=re.escape(message)):
+        export_bundle(ExportOptions(checkpoint, tmp_path / "made", vocabulary=given, **changes))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["vectors.jsonl"]
+
+
 def test_the_command_of_options_is_parsed_to_the_same_options(monkeypatch: pytest.MonkeyPatch) -> None:
     options = ExportOptions(
         doc="a folder/doc",
@@ -271,6 +333,7 @@ def test_the_command_of_options_is_parsed_to_the_same_options(monkeypatch: pytes
         allow_pickle=True,
         name="it's a name",
         license="Apache-2.0",
+        vocabulary="a corpus/vectors.jsonl",
         accept_drift=True,
     )
     seen: list[ExportOptions] = []

@@ -49,7 +49,13 @@ file_records = st.builds(FileRecord, st.integers(), st.text())
 checkpoints = st.none() | st.builds(CheckpointRecord, st.text(), st.none() | st.text())
 of_type = {"int": st.integers(), "float": numbers, "str": st.text()}
 agreements = st.builds(
-    GraphAgreement, **{field.name: of_type[getattr(field.type, "__name__", "")] for field in fields(GraphAgreement)}
+    GraphAgreement,
+    **{
+        field.name: of_type[getattr(field.type, "__name__", "")]
+        for field in fields(GraphAgreement)
+        if field.name != "lost_weight"
+    },
+    lost_weight=st.none() | numbers,
 ) | st.builds(CopyAgreement, st.integers(), numbers, numbers, numbers, st.integers())
 verifications = st.builds(
     Verification,
@@ -75,6 +81,7 @@ def manifests(draw: st.DrawFn) -> ExportManifest:
         st.none() | st.text(),
         checkpoints,
         st.none() | st.text(),
+        entries=st.none() | listed,
     )
     roles |= st.builds(
         GraphRole, listed, st.integers(), st.just("max"), st.just("relu"), head=st.sampled_from([*HEADS])

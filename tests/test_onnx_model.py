@@ -230,6 +230,14 @@ def test_a_graph_that_was_quantized_already_is_kept_and_the_card_says_so(by_opti
     assert "quantized before this export and is kept as it is" in card and "quantized as published" in card
 
 
+def test_the_decoder_of_a_quantized_graph_cannot_become_smaller(by_optimum: Path, tmp_path: Path) -> None:
+    source = quantized(by_optimum, tmp_path / "model")
+    given = tmp_path / "vectors.jsonl"
+    given.write_text('{"vector": {"cat": 1}}\n')
+    with pytest.raises(CheckpointError, match="has int8 weights; --vocabulary needs a float32 graph"):
+        export_bundle(ExportOptions(source, tmp_path / "made", onnx=True, activation="log1p_relu", vocabulary=given))
+
+
 def test_a_quantized_graph_cannot_become_one_for_cuda(by_optimum: Path, tmp_path: Path) -> None:
     source = quantized(by_optimum, tmp_path / "model")
     with pytest.raises(CheckpointError, match="--for cuda needs a float32 graph"):

@@ -145,6 +145,7 @@ def test_a_head_that_is_no_number_is_refused(tmp_path: Path, wrong: float) -> No
     ("options", "message"),
     [
         ({"target": "cuda"}, "token head, which runs on CPUs only.*Leave --for cuda out"),
+        ({"vocabulary": "vectors.jsonl"}, "no decoder that could be smaller: leave --vocabulary out"),
         ({"onnx": True}, "a graph without it: --doc instead of --onnx"),
         ({"activation": "log1p_relu"}, "states that its activation is relu, not log1p_relu: leave --activation out"),
         ({"pooling": "sum"}, "states that its pooling is max, not sum: leave --pooling out"),

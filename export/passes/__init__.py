@@ -10,6 +10,7 @@ from spladerunner.export.passes.contract import Graph, Pass, Result
 from spladerunner.export.passes.external_data import ExternalData
 from spladerunner.export.passes.float16 import Float16
 from spladerunner.export.passes.fuse_attention import FuseAttention
+from spladerunner.export.passes.keep_entries import KeepEntries
 from spladerunner.export.passes.optimize import FuseOperators, Optimize
 from spladerunner.export.passes.quantize import QUANTIZATIONS, Quantize
 from spladerunner.export.passes.quantize_embedding import QuantizeEmbedding
@@ -31,11 +32,13 @@ def passes(
     activation: str = "log1p_relu",
     quantization: str = QUANTIZATIONS[0],
     vocabulary_size: int = 0,
+    entries: tuple[int, ...] | None = None,
 ) -> tuple[Pass, ...]:
     """Passes from the converted graph to the bundle's graph, in order.
 
     positions: the most tokens that the model accepts. head, pooling, activation: names as in a manifest. quantization:
     one of QUANTIZATIONS. vocabulary_size: with positions, it decides if the decoder runs over slices of a text.
+    entries: of the vocabulary, ascending, that the decoder keeps; None for all.
 
     Examples:
         >>> [each.name for each in passes("cpu", positions=512)]
@@ -65,6 +68,11 @@ def passes(
         Quantize(quantization),
         FuseOperators(),
         TieEmbedding(),
-        *([SliceDecoder()] if needs_slices(positions, vocabulary_size, pooling) else []),
+        *([KeepEntries(entries)] if entries is not None else []),
+        *(
+            [SliceDecoder()]
+            if needs_slices(positions, vocabulary_size if entries is None else len(entries), pooling)
+            else []
+        ),
         ExternalData(),
     )

@@ -140,6 +140,16 @@ def logits(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     return output
 
 
+def int8_decoder(graph: onnx.GraphProto, output: str) -> onnx.NodeProto:
+    """The fused int8 product that gives the logits. Raises UnmetError if another operator gives them."""
+    for node in graph.node:
+        if output in node.output:
+            if node.op_type == "DynamicQuantizeMatMul":
+                return node
+            raise UnmetError(f"logits by a DynamicQuantizeMatMul, but {node.op_type} gives them")
+    raise UnmetError("an operator that gives the logits, but there is none")
+
+
 def check_float32(model: onnx.ModelProto) -> None:
     """Raises UnmetError if a constant is quantized or float16; an embedding, which is looked up, may be."""
     looked_up = {node.input[0] for node in model.graph.node if node.op_type == "Gather"}

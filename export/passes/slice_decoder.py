@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from spladerunner.export.passes.contract import Graph, Pass, UnmetError, logits, operators
+from spladerunner.export.passes.contract import Graph, Pass, UnmetError, int8_decoder, logits, operators
 from spladerunner.inference.session import LARGEST_LOGITS
 
 MOST_BYTES = 1 << 27
@@ -40,14 +40,14 @@ class SliceDecoder(Pass):
 
     def requires(self, model: onnx.ModelProto) -> None:
         """Checks for the decoder's product."""
-        _decoder(model.graph, logits(model).name)
+        int8_decoder(model.graph, logits(model).name)
 
     def call(self, graph: Graph, target: Path) -> str:
         """Writes the graph with its decoder in a loop."""
         found, output = graph.model.graph, logits(graph.model)
         vocabulary_size = output.type.tensor_type.shape.dim[2].dim_value
         positions = max(self.slice_bytes // (4 * vocabulary_size), _FEWEST_POSITIONS)
-        _slice(found, _decoder(found, output.name), positions)
+        _slice(found, int8_decoder(found, output.name), positions, vocabulary_size)
         output.name = LARGEST_LOGITS
         for axis in output.type.tensor_type.shape.dim[:2]:
             axis.dim_value = 1
@@ -71,19 +71,10 @@ def needs_slices(positions: int, vocabulary_size: int, pooling: str) -> bool:
     return pooling == "max" and 4 * positions * vocabulary_size > MOST_BYTES
 
 
-def _decoder(graph: onnx.GraphProto, output: str) -> onnx.NodeProto:
-    for node in graph.node:
-        if output in node.output:
-            if node.op_type == "DynamicQuantizeMatMul":
-                return node
-            raise UnmetError(f"logits by a DynamicQuantizeMatMul, but {node.op_type} gives them")
-    raise UnmetError("an operator that gives the logits, but there is none")
-
-
-def _slice(graph: onnx.GraphProto, decoder: onnx.NodeProto, positions: int) -> None:
+def _slice(graph: onnx.GraphProto, decoder: onnx.NodeProto, positions: int, width: int) -> None:
     hidden, matrix, scale, *others = decoder.input
     zero, bias = (*others, "", "")[:2]
-    width = _unsigned(graph, matrix)
+    _make_unsigned(graph, matrix)
     at = list(graph.node).index(decoder)
     graph.node.remove(decoder)
     if not any(zero in node.input for node in graph.node):  # signed weights are symmetric: it is zero for each column
@@ -144,21 +135,24 @@ def _slice(graph: onnx.GraphProto, decoder: onnx.NodeProto, positions: int) -> N
         graph.node.insert(at, node)
 
 
-def _unsigned(graph: onnx.GraphProto, matrix: str) -> int:
-    """Makes the decoder's matrix uint8, around 128, and returns its width.
+def _make_unsigned(graph: onnx.GraphProto, matrix: str) -> None:
+    """Makes the decoder's matrix uint8, around 128.
 
     Signed products saturate on x86 processors without VNNI, and onnxruntime's option against that does not reach into
     a loop. Where the matrix is the embedding too, what is looked up has the 128 taken off again, exactly.
     """
     constants = {constant.name: constant for constant in graph.initializer}
-    transposed = next((node for node in graph.node if matrix in node.output), None)
-    stored = constants[transposed.input[0] if transposed else matrix]
+    made = {output: node for node in graph.node for output in node.output}
+    while matrix in made:  # it is the embedding, transposed, and maybe only some rows of it
+        matrix = made[matrix].input[0]
+    stored = constants[matrix]
     signed = numpy_helper.to_array(stored)
     stored.CopyFrom(numpy_helper.from_array((signed.astype(np.int16) + _MIDDLE).astype(np.uint8), stored.name))
-    for lookup in [node for node in graph.node if node.op_type == "Gather" and node.input[0] == stored.name]:
+    for lookup in [
+        node for node in graph.node if node.op_type == "Gather" and [*node.input] == [stored.name, "input_ids"]
+    ]:
         (cast,) = (node for node in graph.node if lookup.output[0] in node.input)
         floats, shifted = cast.output[0], f"{cast.output[0]}_shifted"
         cast.output[0] = shifted
         at = list(graph.node).index(cast) + 1
         graph.node.insert(at, helper.make_node("Sub", [shifted, "slices_middle"], [floats]))
-    return int(signed.shape[0] if transposed else signed.shape[1])

@@ -48,6 +48,12 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--license", help="the license of the weights, an SPDX identifier (default: by the checkpoint's card)"
     )
+    parser.add_argument(
+        "--vocabulary",
+        metavar="FILE",
+        help="keep only the vocabulary entries that are positive in these vectors, JSON Lines as encode writes them; "
+        "the decoder is smaller, and other tokens get no weight any more",
+    )
     parser.add_argument("--accept-drift", action="store_true", help="keep a bundle that fails verification")
     parser.set_defaults(run=_run)
 

@@ -30,18 +30,29 @@ class GraphEncoder:
     """Runs the graph of a role, which has a masked-LM head, and pools its output.
 
     session: the opened graph. pooling, activation: names in POOLINGS and ACTIVATIONS.
-    Raises ModelFilesError if the graph has another head, or fewer logits than the vocabulary has tokens.
+    entries: the positions in the vocabulary that the graph weighs, (K,) int32 ascending; None for all.
+    Raises ModelFilesError if the graph has another head, or fewer logits than there are entries.
     """
 
-    def __init__(self, session: Session, vocabulary: Vocabulary, pooling: str, activation: str) -> None:
+    def __init__(
+        self,
+        session: Session,
+        vocabulary: Vocabulary,
+        pooling: str,
+        activation: str,
+        entries: NDArray[np.int32] | None = None,
+    ) -> None:
         self._session = session
         self._vocabulary = vocabulary
+        self._entries = entries
+        self._carries_weight = vocabulary.carries_weight if entries is None else vocabulary.carries_weight[entries]
+        self._size = self._carries_weight.size
         self._pooling = pooling
         self._activation = ACTIVATIONS[activation]
         self._check_head()
 
     def _check_head(self) -> None:
-        session, vocabulary, pooling = self._session, self._vocabulary, self._pooling
+        session, pooling = self._session, self._pooling
         size = session.vocabulary_size
         if session.keeps_largest and pooling != "max":
             raise ModelFilesError(
@@ -52,12 +63,13 @@ class GraphEncoder:
                 found=pooling,
             )
         # A graph may have more: some checkpoints round their vocabulary up.
-        if size is not None and size < len(vocabulary):
+        if size is not None and size < self._size:
+            whose = "its tokenizer has" if self._entries is None else "its manifest says"
             raise ModelFilesError(
-                f"{session.path} weighs {size} tokens, but its tokenizer has {len(vocabulary)}: they belong to "
-                "different models. Fetch or export the model again.",
+                f"{session.path} weighs {size} tokens, but {whose} {self._size}: they belong to different models. "
+                "Fetch or export the model again.",
                 path=session.path,
-                expected=len(vocabulary),
+                expected=self._size,
                 found=size,
             )
 
@@ -73,14 +85,19 @@ class GraphEncoder:
             raise self._defective(error) from error
 
     @property
+    def entries(self) -> NDArray[np.int32]:
+        """The positions in the vocabulary that the graph weighs, ascending."""
+        return np.arange(self._size, dtype=np.int32) if self._entries is None else self._entries
+
+    @property
     def pools_inside(self) -> bool:
         """True if the graph gives weights, not logits."""
         return self._session.pools_inside
 
     def logits(self, text: TokenizedText) -> NDArray[np.floating] | None:
-        """The logits of a text, (L, V), or the largest of them, (1, V); None if the graph pools inside.
+        """The logits of a text, (L, V), or the largest of them, (1, V); None if the graph gives no such logits.
 
-        Raises ModelFilesError as a call does.
+        With entries, they are (L, K). Raises ModelFilesError as a call does.
         """
         if self._session.pools_inside:
             return None
@@ -89,7 +106,7 @@ class GraphEncoder:
             self._check_shape(output, text)
         except ValueError as error:
             raise self._defective(error) from error
-        return output[0, :, : len(self._vocabulary)]
+        return output[0, :, : self._size]
 
     def _defective(self, error: ValueError) -> ModelFilesError:
         return ModelFilesError(
@@ -100,10 +117,10 @@ class GraphEncoder:
         """Raises ValueError if the axes of the output are not those of logits: batch, tokens, vocabulary."""
         logits = (1, 1) if self._session.keeps_largest else text.ids.shape
         expected = (1,) if self._session.pools_inside else logits
-        if output.shape[:-1] != expected or output.shape[-1] < len(self._vocabulary):
+        if output.shape[:-1] != expected or output.shape[-1] < self._size:
             raise ValueError(
                 f"its output for {text.ids.shape[1]} tokens has the shape {output.shape}, not "
-                f"({', '.join(map(str, expected))}, {len(self._vocabulary)})"
+                f"({', '.join(map(str, expected))}, {self._size})"
             )
 
     def _weigh(self, output: NDArray[np.floating], text: TokenizedText) -> SparseVector:
@@ -114,7 +131,8 @@ class GraphEncoder:
             pooled = sum_pool(output, text.mask, self._activation)
         else:
             pooled, activation = max_pool(output, text.mask), self._activation
-        return sparsify(pooled[0, : len(self._vocabulary)], self._vocabulary.carries_weight, activation)
+        vector = sparsify(pooled[0, : self._size], self._carries_weight, activation)
+        return vector if self._entries is None else SparseVector(self._entries[vector.indices], vector.values)
 
 
 class TokenHeadEncoder(GraphEncoder):
@@ -134,6 +152,9 @@ class TokenHeadEncoder(GraphEncoder):
                 expected=1,
                 found=found,
             )
+
+    def logits(self, text: TokenizedText) -> None:
+        """Gives none, since there are none over the vocabulary."""
 
     def _check_shape(self, output: NDArray[np.floating], text: TokenizedText) -> None:
         if output.shape != (*text.ids.shape, 1):

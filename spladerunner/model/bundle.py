@@ -138,6 +138,23 @@ class Bundle(NamedTuple):
         self.check({role.token_weights: content})
         return read_token_weights(path, content, positions, size)
 
+    def read_entries(self, role: GraphRole, size: int) -> NDArray[np.int32] | None:
+        """The vocabulary entries that a role's graph weighs, (K,) int32, checked; None for all.
+
+        size: of the vocabulary. Raises IntegrityError or ModelFilesError.
+        """
+        if role.entries is None:
+            return None
+        from spladerunner.model.entries import read_entries  # most bundles start without it
+
+        path = self.path(role.entries)
+        try:
+            content = read_content(path, LIMIT)
+        except (OSError, ValueError) as error:
+            raise self._unreadable(role.entries, error) from error
+        self.check({role.entries: content})
+        return read_entries(path, content, size)
+
     def check(self, contents: Mapping[str, Content]) -> None:
         """Compares the contents of files with the manifest, if it has one. Raises IntegrityError if they differ."""
         for name, content in contents.items():

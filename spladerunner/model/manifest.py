@@ -56,7 +56,8 @@ class GraphRole:
     graph: its file name. max_length: tokens read of a text, special ones included. pooling, activation: names in
     POOLINGS and ACTIVATIONS. positions: the most tokens that the model accepts, None if it sets no limit.
     external_data: the files of weights that the graph reads. quantization: of its weights, in words. prompt: the
-    model reads it before every text. head: a name in HEADS, what the graph gives at each position.
+    model reads it before every text. head: a name in HEADS, what the graph gives at each position. entries: a JSON file
+    of the vocabulary entries that the graph weighs, ascending; None for all of them.
     """
 
     graph: str
@@ -69,11 +70,12 @@ class GraphRole:
     checkpoint: CheckpointRecord | None = None
     prompt: str | None = None
     head: str = "masked_lm"
+    entries: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
         """The files that serve the role."""
-        return self.graph, *self.external_data
+        return self.graph, *self.external_data, *([self.entries] if self.entries else [])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ class GraphAgreement:
 
     fp32_largest_difference: of a weight by the graph as converted. The other figures are of the bundle's graph against
     the checkpoint. fp32_ms, ms: milliseconds a text on one thread. fp32_bytes, bytes: sizes with external data.
+    lost_weight: share of the checkpoint's weights that are at vocabulary entries which the graph lacks, None if it has
+    all of them; the other figures are of those that it has.
     """
 
     texts: int
@@ -29,6 +31,7 @@ class GraphAgreement:
     ms: float
     fp32_bytes: int
     bytes: int
+    lost_weight: float | None = None
 
 
 @dataclass(frozen=True)
