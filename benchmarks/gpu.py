@@ -229,7 +229,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--provider", default=CUDA, help=f"default: {CUDA}")
     parser.add_argument("shapes", metavar="SHAPE", nargs="*", help=f"default: {' '.join(SHAPES)}")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # shapes may follow the option
     folder, provider = arguments.folder, arguments.provider
     shapes = arguments.shapes or SHAPES
     prepare(arguments.shared, folder, shapes)

@@ -545,6 +545,29 @@ def test_a_peer_that_cannot_be_installed_is_a_failure_in_the_table(
     assert {job["type"] for _, job in jobs if "type" in job} == {"float16"}
 
 
+def test_the_benchmark_of_a_card_as_a_whole_on_the_cpu_provider(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared: list[Any] = []
+    figures = {"docs_per_second": {"mixed": 3.0}, "peak_mb": 900.0, "mean_cosine": 1.0}
+    result = {"sweep": {}, "best": {"spladerunner": "its own batches"}, "rounds": {"spladerunner": [figures]}}
+    monkeypatch.setattr(gpu, "prepare", lambda *given: prepared.append(given))
+    monkeypatch.setattr(gpu, "write_sentence_transformers_models", lambda *_, int8: prepared.append(int8))
+    monkeypatch.setattr(gpu, "measure", lambda folder, shape, provider, rounds: {**result, "rounds of": rounds})
+    monkeypatch.setattr(gpu, "speedup_of_selection", lambda *_: {"speedup": 0.5, "kept": 0.997})
+    monkeypatch.setattr(gpu, "share_of_limit", lambda *_: {"texts": 3.0, "product": 4.0})
+    monkeypatch.setattr(gpu, "save_result", None)  # figures of a CPU are not saved
+    monkeypatch.setattr(sys, "argv", ["gpu", str(tmp_path), str(tmp_path), "--provider", CPU, "tiny-en", "distilbert"])
+    gpu.main()
+    assert prepared == [(tmp_path, tmp_path, ["tiny-en", "distilbert"]), False, False]
+    printed = capsys.readouterr().out
+    assert "### tiny-en" in printed and "| spladerunner | its own batches | 3 | 1.00 |" in printed
+    assert "tiny-en: the largest 512 weights, selected in the graph: 0.50 times, 99.7% kept" in printed
+    assert [line for line in printed.splitlines() if "of a large product" in line] == [
+        "distilbert at 128 tokens: 75% of the rate of a large product"
+    ]
+
+
 def test_the_table_of_a_card_divides_by_the_peers_median() -> None:
     def figures(speed: float) -> dict[str, Any]:
         return {"docs_per_second": {"collection": speed}, "peak_mb": 900.0, "mean_cosine": 0.99996}

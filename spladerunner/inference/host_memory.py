@@ -2,8 +2,8 @@
 
 A card writes page-locked memory by itself; into other memory the driver copies piece by piece, while the card waits. It
 comes from CUDA's own library, which onnxruntime has loaded: onnxruntime's Python has such memory only for the providers
-in get_ep_devices(), and onnxruntime-gpu, up to 1.31 at least, lists none there. Inputs are not worth it: they are a
-hundredth of the weights.
+in get_ep_devices(), and onnxruntime-gpu, up to 1.31 at least, lists none there. Inputs are copied as they are: a text
+takes a few kilobytes there, and 61 as weights of BERT's vocabulary in float16.
 """
 
 from __future__ import annotations
