@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 import warnings
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,13 @@ def test_the_error_has_the_diagnosis_and_onnxruntimes_words(monkeypatch: pytest.
 def test_libraries_that_are_missing_are_told_in_the_error_and_not_on_standard_output(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("No libcublas.so.13", "See the docs.", sep="\n"))  # noqa: T201
+
+    def preload() -> None:
+        for line in ("No libcublas.so.13", "See the docs."):
+            print(line)  # noqa: T201
+
+    inside = types.FunctionType(preload.__code__, vars(onnxruntime))
+    monkeypatch.setattr(onnxruntime, "preload_dlls", inside)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # onnxruntime warns of a provider that it lacks
@@ -97,6 +104,7 @@ def test_libraries_that_are_missing_are_told_in_the_error_and_not_on_standard_ou
             Session(bundle / "doc.onnx", [CUDA])
     assert caught.value.providers == (CUDA,)
     assert capsys.readouterr().out == ""
+    assert "print" not in vars(onnxruntime)
     monkeypatch.setattr(onnxruntime, "preload_dlls", None)
     Session(bundle / "doc.onnx", [CPU])
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,10 +128,14 @@ def load_libraries(providers: Sequence[Provider]) -> str:
     preload = getattr(onnxruntime, "preload_dlls", None)  # from onnxruntime 1.21 on
     if preload is None or all(_GPU_DEVICES.get(provider_name(each)) != "cuda" for each in providers):
         return ""
-    said = StringIO()
-    with redirect_stdout(said):  # where a command writes vectors
+    said: list[str] = []
+    names = vars(onnxruntime)
+    names["print"] = said.append  # it would print where a command writes vectors; this leaves other threads' alone
+    try:
         preload()
-    return "; ".join(said.getvalue().split("\n")[:-1])
+    finally:
+        names.pop("print", None)
+    return "; ".join(said)
 
 
 def not_started(absent: Sequence[str], started: Sequence[str], path: object, cause: str = "") -> ProviderError:
