@@ -15,6 +15,7 @@ INSTALLS: dict[str, list[list[str]]] = {
     "spladerunner": [[str(PROJECT)]],
     "fastembed": [["fastembed"]],
     "spladerunner-0.1": [["SPLADERunner==0.1.6"]],
+    "transformers-5": [["torch==2.13.0"], [f"{PROJECT}[export-transformers-5]"]],
     # optimum, for ONNX and OpenVINO, holds transformers below 5 and sentence-transformers below 6.
     "sentence-transformers": [
         ["torch==2.13.0"],

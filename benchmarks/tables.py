@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import callers, cold_start, latency, memory, pace, scale, scaling, size, throughput
+from benchmarks import callers, cold_start, latency, long_texts, memory, pace, scale, scaling, size, throughput
 from benchmarks.harness import LAB_RESULTS, RESULTS, markdown_table, spread
 from benchmarks.lab import invariance, levers, share
 from benchmarks.origin import PROJECT, describe
@@ -272,6 +272,7 @@ BLOCKS: Mapping[str, Block] = {
     "cold start": report("cold start", cold_start.report),
     "latency": report("latency", latency.report),
     "memory": report("memory", memory.report),
+    "long texts": report("long texts", long_texts.report),
     "callers": report("callers", callers.report),
     "scaling": report("scaling", scaling.report),
     "installed": report("size", lambda found: size.report(found["installed"])),

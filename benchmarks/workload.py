@@ -110,7 +110,7 @@ def choose_texts(documents: Sequence[dict[str, str]], vocabulary: Path) -> dict[
     return {**kinds, "mixed": mixed, "collection": abstracts}
 
 
-def write_bundle(checkpoint: Path, models: Path) -> Path:
+def write_bundle(checkpoint: Path, models: Path, max_length: int = MAX_LENGTH) -> Path:
     """Writes models/bundle without verification, which random weights would not pass, and keeps models/passes."""
     from spladerunner.export.checkpoint import Checkpoint
     from spladerunner.export.graph import build_graph
@@ -129,7 +129,7 @@ def write_bundle(checkpoint: Path, models: Path) -> Path:
     vocabulary = Tokenizer(unfinished / TOKENIZER).vocabulary
     role = GraphRole(
         graph.name,
-        max_length=MAX_LENGTH,
+        max_length=max_length,
         pooling=opened.pooling,
         activation=opened.activation,
         positions=opened.positions,

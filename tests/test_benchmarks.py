@@ -24,6 +24,7 @@ from benchmarks import (
     gpu,
     harness,
     latency,
+    long_texts,
     memory,
     pace,
     scale,
@@ -111,6 +112,7 @@ def test_make_bench_runs_every_command() -> None:
     others = {"benchmarks.gpu", "benchmarks.systems", "benchmarks.sentence_transformers_models", "benchmarks.quality"}
     others |= {"benchmarks.scale", "benchmarks.scale_jobs"}  # make bench-scale
     others |= {"benchmarks.windows", "benchmarks.vocabulary"}  # of make quality, and of bundles that are given
+    others.add("benchmarks.gte_model")  # of long_texts
     missing = {
         command
         for command in set(COMMANDS) - others
@@ -689,6 +691,16 @@ def test_peak_memory(tmp_path: Path) -> None:
     found = memory.measure(PYTHON, str(bundle), texts, count=3)  # starts again at the end of the file
     assert list(found) == ["before", "1", "3"]
     assert 10 < found["before"] <= found["1"] <= found["3"]
+
+
+def test_peak_memory_of_long_texts(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    assert 10 < long_texts.measure(PYTHON, bundle, 16) < 1000
+    lists = json.loads(long_texts.write_texts(tmp_path / "texts.json").read_text())
+    assert {name: len(texts) for name, texts in lists.items()} == {"1": 1, "4": 4, "16": 16}
+    table = long_texts.report({"spladerunner": {"8192": [501.0, 500.4, 499.0]}, "fastembed": {"16": [1500.0]}})
+    assert "| 1 text of 8,192 tokens | 500 |" in table and "| 16 × 512 tokens | 1500 |" in table
+    assert "| 256 × 512 tokens, its default | over 15261: the logits |" in table
 
 
 @pytest.mark.slow
