@@ -21,6 +21,7 @@ import pytest
 from benchmarks import (
     callers,
     cold_start,
+    environments,
     gpu,
     harness,
     latency,
@@ -793,6 +794,18 @@ def test_padded_and_single_runs_return_the_weights_of_the_expander(tmp_path: Pat
 
 
 # Workers of an engine
+
+
+def test_engines_run_in_the_environment_of_make_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "PROJECT", tmp_path)
+    used: list[Path] = []
+    monkeypatch.setattr(environments, "USED", used)
+    with pytest.raises(FileNotFoundError, match="run make bench-scale, which makes it"):
+        environments.clusters_python()
+    python = tmp_path / ".venv-clusters" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    assert environments.clusters_python() == python and used == [python]
 
 
 def test_figures_of_an_engine_are_those_of_its_stamps() -> None:
