@@ -164,14 +164,16 @@ def driver_rates(folder: Path) -> dict[str, float]:
 
 
 def size_in_parquet(model: Path, texts: Path, folder: Path) -> dict[str, float]:
-    """Bytes and weights of a vector in a part."""
+    """Weights of a vector, and the bytes by which it makes a part larger."""
     typical = json.loads(texts.read_text(encoding="utf-8"))["typical"]
-    corpus, output = folder / "size.txt", folder / f"{model.parent.name}.parquet"
-    corpus.write_text("".join(" ".join(text.split()) + "\n" for text in typical), encoding="utf-8")
-    expander = Expander(model)
-    encode(expander, [Input(str(corpus))], output)
+    expander, sizes = Expander(model), []
+    for number in (1, len(typical)):
+        corpus, output = folder / f"{number}.txt", folder / f"{model.parent.name}-{number}.parquet"
+        corpus.write_text("".join(" ".join(text.split()) + "\n" for text in typical[:number]), encoding="utf-8")
+        encode(expander, [Input(str(corpus))], output)
+        sizes.append(output.stat().st_size)
     weights = sum(map(len, expander.encode(typical)))
-    return {"bytes": output.stat().st_size / len(typical), "weights": weights / len(typical)}
+    return {"bytes": (sizes[1] - sizes[0]) / (len(typical) - 1), "weights": weights / len(typical)}
 
 
 def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
