@@ -11,14 +11,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from spladerunner import Expander, list_models
+from spladerunner import Expander, compare, list_models
 from spladerunner.export.silence import silenced
 from spladerunner.export.verify import cosine
 from spladerunner.model.manifest import MANIFEST, GraphRole, TokenWeightsRole
@@ -72,6 +72,30 @@ MANHATTAN_WEIGHTS = {
 WEATHER = ("What's the weather in ny now?", "Currently New York is rainy.")
 WEATHER_SCORE = {V2: 17.5307, V3: 11.1105}
 """The example on the cards of OpenSearch's models, and the score that each publishes."""
+
+
+ANSERINI = {
+    "naver/splade-v3": {
+        "what is paula deen's brother": (
+            "he 32 she 34 who 53 ##n 56 family 24 father 29 son 14 brother 138 friend 18 husband 6 whom 3 actor 18 "
+            "brothers 113 sons 7 cousin 8 celebrity 4 dee 107 paula 138"
+        ),
+        "Androgen receptor define": (
+            "and 108 is 25 ##r 22 alex 16 plus 86 gene 3 alan 28 emma 4 definition 98 lily 30 biology 42 pedro 8 "
+            "enzyme 7 substance 21 gage 7 receptor 123 receptors 106 ser 27 ant 1 pill 27 hormone 83 ##rogen 98 gland 8"
+        ),
+    },
+    "naver/splade-cocondenser-ensembledistil": {
+        "what is paula deen's brother": (
+            "##n 71 actor 46 boy 4 boyfriend 21 brother 125 brothers 99 celebrity 3 cousin 60 dad 12 dee 126 family 32 "
+            "father 34 founder 27 friend 7 he 32 her 22 his 23 husband 17 parents 9 paula 151 relationship 6 s 16 "
+            "she 42 siblings 12 sister 2 son 85 sons 4 wife 26"
+        ),
+    },
+}
+"""Queries, and the weights in steps of 5 / 256 that Anserini publishes of them, in its SpladeV3EncoderInferenceTest and
+SpladePlusPlusEnsembleDistilEncoderInferenceTest (castorini/anserini)."""
+ANSERINI_STEP = 5 / 256
 
 
 FAMILIES = {
@@ -237,11 +261,21 @@ def test_every_known_model_on_the_hub(spec: ModelSpec, tmp_path: Path) -> None:
         check_manhattan(expander)
     if spec.name in WEATHER_SCORE:
         assert expander.explain(*WEATHER).score == pytest.approx(WEATHER_SCORE[spec.name], rel=0.02)
+    if spec.name in ANSERINI:
+        check_anserini(expander, ANSERINI[spec.name])
 
 
 @pytest.mark.network
 def test_the_graph_of_splade_pp_on_the_hub() -> None:
     check_manhattan(Expander("Splade_PP_en_v1", 128))
+
+
+def check_anserini(expander: Expander, published: Mapping[str, str]) -> None:
+    for query, steps in published.items():
+        words = steps.split()
+        expected = {token: int(weight) * ANSERINI_STEP for token, weight in zip(words[::2], words[1::2], strict=True)}
+        found = compare(expander, [query], [expected], role="query")
+        assert found.worst_cosine > 0.98 and found.residual < 0.2 and found.findings == (), found
 
 
 def check_manhattan(expander: Expander) -> None:

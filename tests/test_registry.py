@@ -43,6 +43,8 @@ HUB = "https://huggingface.co/"
 NC = "CC-BY-NC-SA-4.0"
 SPLADE_V3 = "https://arxiv.org/abs/2403.06789"
 OPENSEARCH = "opensearch-project/opensearch-neural-sparse-encoding"
+NAVER_TABLE = "https://europe.naverlabs.com/research/machine-learning-and-optimization/splade-models/"
+OPENSEARCH_V3 = "https://opensearch.org/blog/advancing-search-with-opensearch-v3-neural-sparse-models-and-a-multilingual-retrieval-model"
 OPENSEARCH_TABLE = f"{HUB}{OPENSEARCH}-doc-v2-distill"
 ON_CARDS = {
     # name without its owner: license, MRR@10 on MS MARCO dev, mean nDCG@10 on BEIR, the page that was read
@@ -52,7 +54,7 @@ ON_CARDS = {
     "splade-v3-distilbert": (NC, 38.7, 50.0, f"{HUB}naver/splade-v3-distilbert"),
     "splade-v3-doc": (NC, 37.8, 47.0, f"{HUB}naver/splade-v3-doc"),
     "splade-cocondenser-ensembledistil": (NC, 38.3, None, f"{HUB}naver/splade-cocondenser-ensembledistil"),
-    "splade_v2_distil": (NC, 36.8, None, f"{HUB}naver/splade_v2_distil"),
+    "splade_v2_distil": (NC, 36.8, None, NAVER_TABLE),  # the card has the license alone
     "granite-embedding-30m-sparse": ("Apache-2.0", None, 50.8, f"{HUB}ibm-granite/granite-embedding-30m-sparse"),
     "Splade_PP_en_v1": ("Apache-2.0", 37.2, 48.7, f"{HUB}prithivida/Splade_PP_en_v1"),
     "Splade_PP_en_v2": ("Apache-2.0", 37.8, 49.4, f"{HUB}prithivida/Splade_PP_en_v2"),
@@ -64,18 +66,8 @@ ON_CARDS = {
     "opensearch-neural-sparse-encoding-doc-v1": ("Apache-2.0", None, 49.0, OPENSEARCH_TABLE),
     "opensearch-neural-sparse-encoding-doc-v2-mini": ("Apache-2.0", None, 49.7, OPENSEARCH_TABLE),
     "opensearch-neural-sparse-encoding-doc-v2-distill": ("Apache-2.0", None, 50.4, OPENSEARCH_TABLE),
-    "opensearch-neural-sparse-encoding-doc-v3-distill": (
-        "Apache-2.0",
-        None,
-        51.7,
-        f"{HUB}opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill",
-    ),
-    "opensearch-neural-sparse-encoding-doc-v3-gte": (
-        "Apache-2.0",
-        None,
-        54.6,
-        f"{HUB}opensearch-project/opensearch-neural-sparse-encoding-doc-v3-gte",
-    ),
+    "opensearch-neural-sparse-encoding-doc-v3-distill": ("Apache-2.0", None, 51.7, OPENSEARCH_V3),
+    "opensearch-neural-sparse-encoding-doc-v3-gte": ("Apache-2.0", None, 54.6, OPENSEARCH_V3),
     "opensearch-neural-sparse-encoding-multilingual-v1": (  # MIRACL
         "Apache-2.0",
         None,
@@ -88,9 +80,9 @@ ON_CARDS = {
 }
 """In percent, in November 2026.
 
-Read on the pages named: OpenSearch's scores except v3's, that of splade-v3-distilbert and splade-v3-doc, MRR of
-Splade_PP and of rasyosef's models, and the licenses of Granite, PIXIE and Splade_PP. The others were collected before
-and are not confirmed on their pages.
+Read on the pages named: all scores but the following, and the licenses of Naver's models except splade-v3-doc, of
+OpenSearch's v1 and v2, Granite, PIXIE and Splade_PP. The scores of Granite and BGE-M3, those on BEIR of Splade_PP and
+rasyosef's models, and the other licenses were collected before and are not confirmed.
 """
 
 
@@ -174,6 +166,7 @@ PARAMETERS = {
     "MiniLM, 6 layers": bert(6, 384),
     "GTE": gated(12, 768, 3072, 30_522),
     "BERT-base, multilingual": bert(12, 768, 105_879),
+    "XLM-RoBERTa-large, weighs the text's own tokens": bert(24, 1024, 250_002, positions=8194),
     "ModernBERT, 22 layers": gated(22, 768, 1152, 50_368),
 }
 
