@@ -28,6 +28,7 @@ from benchmarks import (
     long_texts,
     memory,
     pace,
+    plot,
     scale,
     scale_jobs,
     scaling,
@@ -195,6 +196,16 @@ def test_no_speed_is_stated_that_no_command_made(page: Path) -> None:
     text = tables.MARKED.sub("", page.read_text(encoding="utf-8"))
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     assert FIGURE.findall(" ".join(prose.split())) == []
+
+
+AMOUNT = re.compile(r"\d[\d.,]* ?(?:MB|GB|MiB|GiB|%|×|ms)")
+
+
+@pytest.mark.parametrize("page", ["README.md", "benchmarks/README.md", "benchmarks/lab/README.md"])
+def test_no_amount_is_stated_that_no_command_made(page: str) -> None:
+    """But for the size of the embedded pair, which tests/test_docs.py compares with its files."""
+    text = tables.MARKED.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    assert [found for found in AMOUNT.findall(text) if (page, found) != ("README.md", "11.1 MB")] == []
 
 
 @pytest.mark.parametrize(
@@ -457,13 +468,21 @@ def test_peers_that_are_ahead_are_named() -> None:
     assert "peer: 1.33 × as fast with bert-base, short" in found and "mixed" not in found
 
 
+def test_the_chart_has_a_bar_for_each_system() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    plot.draw_throughput(axes, "small", measured_throughput())
+    assert [bar.get_width() for bar in axes.patches] == [3.0, 6.0]
+
+
 def test_goals_are_evaluated() -> None:
     base = measured_throughput()
     base[0]["rounds"]["FastEmbed"] = base[0]["rounds"].pop("peer")
     records: dict[str, dict[str, Any]] = {
         "throughput bert-base": {"result": base},
         "cold start": {"result": {"processes": {name: [1.0, 1.2, 9.0] for name in cold_start.PROCESSES}}},
-        "memory": {"result": {name: [{"1000": 149.0, "2500": 149.6}] for name in memory.DOCUMENTS}},
+        "memory": {"result": {name: [{"1000": 149.0, "10000": 149.6}] for name in memory.DOCUMENTS}},
         "size": {"result": {"installed": {size.OWN: {"numpy": 150.0, "tokenizers": 41.0}}}},
         tables.SHARE: {"result": {"documents": [7.0], "product": [10.0]}},
     }

@@ -37,8 +37,8 @@ if TYPE_CHECKING:  # numpy.typing is slow to import
     from spladerunner.inference.batches import Batch
 
 SLOWER_FUSIONS = ("SkipLayerNormFusion",)
-"""Optimizers that make a graph slower: on CPUs, onnxruntime's one operator for a sum and its layer normalization takes
-several times as long as its operators for the two (benchmarks/lab/README.md)."""
+"""Optimizers that make a graph slower: on CPUs, onnxruntime's one operator for a sum and its layer normalization is
+slower than its operators for the two (benchmarks/lab/README.md)."""
 
 LARGEST_LOGITS = "largest_logits"
 """Name of the output of a graph that keeps the largest logits over the positions alone, (1, 1, V)."""
