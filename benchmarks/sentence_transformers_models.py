@@ -32,25 +32,30 @@ def write_onnx_int8(target: Path, kind: str) -> None:
     export_dynamic_quantized_onnx_model(model, kind, str(target))
 
 
-def write_openvino_int8(target: Path, texts: list[str]) -> None:
+def write_openvino_int8(target: Path, texts: list[str], kind: str) -> None:
     """Adds the static int8 graph, calibrated on texts of the collection, which must be shorter than the model accepts.
 
-    sentence-transformers would take them from a data set on the Hub and pad them to 384 tokens.
+    sentence-transformers would take them from a data set on the Hub and pad them to 384 tokens. kind: as of
+    write_onnx_int8; without VNNI, weights keep to half their range, so that sums of products do not saturate.
     """
     from datasets import Dataset
-    from optimum.intel import OVQuantizationConfig, OVQuantizer
+    from optimum.intel import OVConfig, OVQuantizationConfig, OVQuantizer
     from sentence_transformers import SparseEncoder
 
     model = SparseEncoder(str(target), backend="openvino", model_kwargs={"export": True})
     tokenize = model.tokenizer
     rows = [dict(tokenize(text, padding="max_length", max_length=256, truncation=True)) for text in texts]
+    config = OVQuantizationConfig(num_samples=len(texts), overflow_fix="disable" if kind == "avx512_vnni" else "enable")
     quantizer = OVQuantizer.from_pretrained(model[0].auto_model)
     quantizer.quantize(
-        ov_config=OVQuantizationConfig(num_samples=len(texts)),
+        ov_config=OVConfig(quantization_config=config),
         calibration_dataset=Dataset.from_list(rows),
-        save_directory=str(target / "openvino"),
-        file_name="openvino_model_qint8_quantized.xml",
+        save_directory=str(scratch := target.parent / "openvino"),
     )
+    (target / "openvino").mkdir(exist_ok=True)
+    (graph,) = scratch.rglob("openvino_model.xml")
+    for path in (graph.with_suffix(".bin"), graph):
+        path.rename(target / "openvino" / f"openvino_model_qint8_quantized{path.suffix}")
 
 
 def write_optimum_int8(fp32: Path, target: Path, kind: str) -> None:
@@ -89,7 +94,7 @@ def main() -> None:
         write_optimum_int8(arguments.fp32, optimum, arguments.kind)
     if not (encoder / "openvino" / "openvino_model_qint8_quantized.xml").exists():
         collection = json.loads(arguments.texts.read_text(encoding="utf-8"))["collection"]
-        write_openvino_int8(encoder, collection[1000 : 1000 + CALIBRATION_TEXTS])
+        write_openvino_int8(encoder, collection[1000 : 1000 + CALIBRATION_TEXTS], arguments.kind)
 
 
 if __name__ == "__main__":

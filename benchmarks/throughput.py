@@ -46,11 +46,12 @@ KINDS = (MIXED, "short", "typical", "cut at 256")
 LONG = "cut at 512"
 """Texts for models that accept 512 tokens, in processes of their own."""
 
-TEXTS = {MIXED: 24, "short": 32, "typical": 8, "cut at 256": 8, LONG: 4}
-"""Texts of each list: multiples of the batch size, so that copies run in the same batches."""
-
-COPIES = {"bert-tiny": 8, "tiny-en": 8}
-"""Copies of each list for small models, so that no time is shorter than a few hundredths of a second."""
+TEXTS = {MIXED: 12, "short": 16, "typical": 8, "cut at 256": 4, LONG: 2}
+SMALL = {"bert-tiny", "tiny-en"}
+TEXTS_OF_SMALL = {MIXED: 24, "short": 32, "typical": 8, "cut at 256": 8, LONG: 4}
+COPIES_FOR_SMALL = 4
+"""Small models encode more texts, and copies of them, so that no time is shorter than a few hundredths of a second.
+Their lists are multiples of the batch size, so that copies run in the same batches as the list."""
 
 ROUNDS = {"bert-base": 5}
 OTHER_ROUNDS = 3
@@ -160,9 +161,9 @@ def measure(folder: Path, shape: str, cores: int) -> list[dict[str, Any]]:
 
     For texts of up to 256 tokens, then for those of 512 if the model accepts them.
     """
-    texts = {kind: found[: TEXTS[kind]] for kind, found in read_texts(folder).items() if kind in TEXTS}
+    counts, copies = (TEXTS_OF_SMALL, COPIES_FOR_SMALL) if shape in SMALL else (TEXTS, 1)
+    texts = {kind: found[: counts[kind]] for kind, found in read_texts(folder).items() if kind in counts}
     settings = settings_of_systems(folder, shape, cores)
-    copies = COPIES.get(shape, 1)
     reference = write_reference(folder, shape, MIXED, MAX_LENGTH)
     lists = {kind: texts[kind] for kind in KINDS}
     found = [

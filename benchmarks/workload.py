@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -30,7 +29,6 @@ FP32 = "passes/convert"
 
 TEXTS = {"short": 32, "typical": 16, "cut at 256": 8, "cut at 512": 4}
 MIXED_OF_EACH = 8
-"""Numbers of texts: multiples of the batch size, and of the number of cores of most machines."""
 
 MAX_LENGTH = 256
 
@@ -90,7 +88,7 @@ def prepare(shared: Path, folder: Path, shapes: Sequence[str] = SHAPES) -> None:
 
 
 def choose_texts(documents: Sequence[dict[str, str]], vocabulary: Path) -> dict[str, list[str]]:
-    """Texts of SciFact by kind; "mixed" shuffles three of them, "collection" has all abstracts."""
+    """Texts of SciFact by kind; "mixed" has three of them in turn, "collection" has all abstracts."""
     from tokenizers import BertWordPieceTokenizer
     from tokenizers.models import WordPiece
 
@@ -103,8 +101,7 @@ def choose_texts(documents: Sequence[dict[str, str]], vocabulary: Path) -> dict[
         "typical": [text for text, n in measured if 100 <= n <= 200],
         "cut at 256": [text for text, n in measured if n > 300],
     }
-    mixed = [text for texts in chosen.values() for text in texts[:MIXED_OF_EACH]]
-    random.Random(0).shuffle(mixed)
+    mixed = [text for texts in zip(*chosen.values(), strict=False) for text in texts][: len(chosen) * MIXED_OF_EACH]
     chosen["cut at 512"] = [f"{text} {text}" for text in chosen["cut at 256"]]
     kinds = {kind: texts[: TEXTS[kind]] for kind, texts in chosen.items()}
     return {**kinds, "mixed": mixed, "collection": abstracts}
