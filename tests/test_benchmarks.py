@@ -473,7 +473,8 @@ def test_the_chart_has_a_bar_for_each_system() -> None:
 
     axes = Figure().subplots()
     plot.draw_throughput(axes, "small", measured_throughput())
-    assert [bar.get_width() for bar in axes.patches] == [3.0, 6.0]
+    assert [text.get_text() for text in axes.texts] == ["3.0", "6.0"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["peer", "spladerunner"]
 
 
 def test_goals_are_evaluated() -> None:
