@@ -11,11 +11,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from spladerunner import CheckpointError, Expander, VerificationError
 from spladerunner.cli.main import main
 from spladerunner.export import ExportOptions, export_bundle, pipeline, token_head
 from spladerunner.export.convert import convert
+from spladerunner.export.passes import fuse_attention
 from spladerunner.export.token_head import TokenHeadCheckpoint
 from spladerunner.model.manifest import MANIFEST, GraphRole
 from spladerunner.model.provenance import ExportManifest, GraphAgreement
@@ -75,6 +77,21 @@ def test_a_bundle_agrees_with_the_published_formula(checkpoint: Path, tmp_path: 
     assert "MultiHeadAttention" in {node.op_type for node in graph.node}
     sizes = {constant.name: constant.data_type for constant in graph.initializer if len(constant.dims) > 1}
     assert onnx.TensorProto.INT8 in sizes.values()
+
+
+def test_fused_attention_is_compared_over_the_whole_vocabulary(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    difference = fuse_attention._difference
+
+    def recorded(before: Path, after: Path, vocabulary_size: int, positions: int) -> float:
+        sizes.append(vocabulary_size)
+        return difference(before, after, vocabulary_size, positions)
+
+    monkeypatch.setattr(fuse_attention, "_difference", recorded)
+    export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", allow_pickle=True))
+    assert sizes == [len(AutoTokenizer.from_pretrained(checkpoint))]
 
 
 def test_a_graph_of_over_2_gb_is_converted_with_its_weights_beside_it(

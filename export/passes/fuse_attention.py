@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from spladerunner.export.passes.contract import Graph, Pass, UnmetError, check_float32, logits, operators
+from spladerunner.export.passes.quantize_embedding import embeddings
 from spladerunner.export.passes.unused import remove_unused
 
 _LENGTHS = (2, 3, 17, 60, 512)
@@ -49,7 +50,9 @@ class FuseAttention(Pass):
     def call(self, graph: Graph, target: Path) -> str:
         """Writes the fused graph, or a copy if it cannot be fused or the logits differ."""
         if _fuse(graph.model):
-            vocabulary_size = logits(graph.model).type.tensor_type.shape.dim[2].dim_value
+            # A token head has one logit at a position, so the embedding tells how many tokens there are.
+            rows = [constant.dims[0] for constant in embeddings(graph.model.graph)]
+            vocabulary_size = max(rows, default=logits(graph.model).type.tensor_type.shape.dim[2].dim_value)
             onnx.save(graph.model, target)
             if _difference(graph.path, target, vocabulary_size, self.positions) <= _TOLERANCE:  # false for NaN
                 return ""
