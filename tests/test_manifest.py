@@ -236,6 +236,10 @@ def role(**changes: Any) -> dict[str, Any]:
         ({"roles": {"doc": role(activation="softmax"), "query": role()}}, "names the activation 'softmax'.*Upgrade"),
         ({"roles": {"doc": role(pooling="mean"), "query": role()}}, "names the pooling 'mean'.*Upgrade"),
         ({"roles": {"doc": role(head="lexical"), "query": role()}}, "names the head 'lexical'.*'token'.*Upgrade"),
+        (
+            {"roles": {"doc": role(head="token", entries="doc.onnx"), "query": role()}},
+            "names the entries 'doc.onnx' of a",
+        ),
         ({"roles": {"doc": role(head=7), "query": role()}}, r"has roles\.doc\.head = 7, which is not a string"),
         ({"roles": {"doc": role(head="token", pooling="sum"), "query": role()}}, "names the pooling 'sum'.*'max'"),
         ({"roles": {"doc": {"token_weights": "no.npy", "max_length": 8}, "query": role()}}, "names the file 'no.npy'"),

@@ -166,7 +166,7 @@ PARAMETERS = {
     "MiniLM, 6 layers": bert(6, 384),
     "GTE": gated(12, 768, 3072, 30_522),
     "BERT-base, multilingual": bert(12, 768, 105_879),
-    "XLM-RoBERTa-large, weighs the text's own tokens": bert(24, 1024, 250_002, positions=8194),
+    "XLM-RoBERTa-large, token head": bert(24, 1024, 250_002, positions=8194),
     "ModernBERT, 22 layers": gated(22, 768, 1152, 50_368),
 }
 

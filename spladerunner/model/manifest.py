@@ -182,6 +182,12 @@ def _check_names(manifest: Manifest) -> None:
             _check_known("head", served_by.head, HEADS, "Upgrade spladerunner.")
             _check_known("pooling", served_by.pooling, HEADS[served_by.head], "Upgrade spladerunner.")
             _check_known("activation", served_by.activation, ACTIVATIONS, "Upgrade spladerunner.")
+            if served_by.head == "token" and served_by.entries:
+                raise InvalidFieldError(
+                    f"names the entries {served_by.entries!r} of a token head, which has no decoder. {REPAIR}",
+                    expected=None,
+                    found=served_by.entries,
+                )
 
 
 def _check_known(what: str, name: str, known: Collection[str], advice: str) -> None:
