@@ -2,7 +2,7 @@
 # make check    lint, types and the tests that need no torch and take no seconds; under a minute
 # make test     lint, types and all tests, in an environment with what the tests and the export need
 # make docs     the site of the documentation, strict, and the notebooks of examples/
-# make engines  vectors in real search engines, in an environment with those
+# make engines  vectors in real search engines and of other libraries, in an environment with those
 # make clusters the same vectors on real clusters of Ray and Spark, and on an S3-compatible store
 # make browser  tests of the pages in a headless Chromium, in an environment of their own
 # make mutants  breaks the code in 300 small ways, and counts the breaks that no test notices; half an hour

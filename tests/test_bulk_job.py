@@ -19,7 +19,7 @@ import pytest
 
 from spladerunner import Expander, InputError, OutputError
 from spladerunner.bulk import Shard, encode, job
-from spladerunner.bulk.resume import Output, files
+from spladerunner.bulk.resume import FRAME, Output, files
 from spladerunner.formats import FORMATS
 from spladerunner.model.bundle import Bundle
 from spladerunner.readers import Fields, Input
@@ -634,3 +634,12 @@ def test_a_job_closes_what_it_opened(tmp_path: Path, bundle: Path) -> None:
     with pytest.raises(OutputError, match="exists already"):
         encode(expander, inputs, tmp_path / "out", skip_bad=True, role="query")
     assert len([*Path("/proc/self/fd").iterdir()]) == opened
+
+
+def test_lines_do_not_wait_in_memory_for_the_next_save(tmp_path: Path) -> None:
+    output = Output(tmp_path / "out", {}, lambda record, vector: "x" * 999)
+    for _ in range(2 * FRAME // 1000 + 1):
+        output.write(None, None)  # type: ignore[arg-type]
+    written = (tmp_path / "out.partial").stat().st_size
+    output.close()
+    assert FRAME <= written <= 2 * FRAME + 1000
