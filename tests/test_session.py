@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from spladerunner import Expander
 from spladerunner.errors import ModelFilesError, ProviderError
+from spladerunner.inference import arena
 from spladerunner.inference.providers import check_providers
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import TokenizedText
@@ -258,3 +259,12 @@ def test_the_embedded_pair_serves_within_256_megabytes() -> None:
             "print(len(expander.expand([long, 'a short one'] * 100)), len(expander.expand_query(['why'] * 100)))\n"
         )
         assert subprocess.check_output([sys.executable, "-c", code], text=True) == "200 100\n"
+
+
+def test_a_run_on_a_cpu_may_ask_its_arena_to_shrink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the number of logits, which take the most memory; on other devices there is no such arena."""
+    asked: list[int] = []
+    monkeypatch.setattr(arena, "run_options", asked.append)
+    session = Session(SmallGraph().save(tmp_path / "model.onnx"))
+    session.run(text_of([1, 2, 3]))
+    assert asked == [3 * len(TOKENS)]
