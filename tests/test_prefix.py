@@ -287,6 +287,20 @@ def test_no_code_point_changes_the_tokens_before_it(name: str) -> None:
     assert sweep(made, everything[:256] + everything[256::997] + "\ufffd") is None
 
 
+@pytest.mark.parametrize("step", [61, pytest.param(1, marks=pytest.mark.slow)])
+def test_no_version_of_python_cuts_at_another_character(step: int) -> None:
+    """All code points, 64 a text, or every step-th text: the only cuts are between the letters beside them."""
+    for chunk in chunks(64)[2::step]:
+        text = "".join(WITHOUT_ADDED_TOKENS.replace("#", character) for character in chunk)
+        cut = WITHOUT_ADDED_TOKENS.index("x y") + 1
+        ends = [at * len(WITHOUT_ADDED_TOKENS) + cut for at in range(len(chunk))]
+        assert [len(prefix) for prefix in prefixes_of_all_lengths(text)] == ends, chunk
+    for character in map(chr, range(128)):
+        text = unit(character, SWEPT["BPE"])
+        apart = [at for at in range(1, len(text) - 1) if text[at] == " " and (text[at - 1] + text[at + 1]).isalpha()]
+        assert [len(prefix) for prefix in prefixes_of_all_lengths(text)] == apart
+
+
 def test_the_sweep_cuts_beside_each_character_and_finds_a_tokenizer_that_reads_on() -> None:
     assert [prefix[-3:] for prefix in prefixes_of_all_lengths(unit("#", SWEPT["BPE"]))] == ["c#x"]
     assert [prefix[-3:] for prefix in prefixes_of_all_lengths(unit("#", SWEPT["added tokens"]))] == ["ïve"]
