@@ -134,9 +134,10 @@ def test_a_file_of_entries_that_is_invalid(smaller: Path, tmp_path: Path, entrie
         expander.encode("x")
 
 
-def test_more_entries_than_the_graph_has(smaller: Path, tmp_path: Path) -> None:
-    expander = Expander(bundle_with(smaller, tmp_path / "bundle", [*range(10_000)]))
-    with pytest.raises(ModelFilesError, match=f"weighs {len(ENTRIES)} tokens, but its manifest says 10000"):
+@pytest.mark.parametrize("count", [10_000, len(ENTRIES) - 1])
+def test_another_number_of_entries_than_the_graph_has(smaller: Path, tmp_path: Path, count: int) -> None:
+    expander = Expander(bundle_with(smaller, tmp_path / "bundle", [*range(count)]))
+    with pytest.raises(ModelFilesError, match=f"weighs {len(ENTRIES)} tokens, but its manifest says {count}"):
         expander.encode("x")
 
 

@@ -31,7 +31,7 @@ class GraphEncoder:
 
     session: the opened graph. pooling, activation: names in POOLINGS and ACTIVATIONS.
     entries: the positions in the vocabulary that the graph weighs, (K,) int32 ascending; None for all.
-    Raises ModelFilesError if the graph has another head, or fewer logits than there are entries.
+    Raises ModelFilesError if the graph has another head, or does not have a logit for each entry.
     """
 
     def __init__(
@@ -62,8 +62,7 @@ class GraphEncoder:
                 expected="max",
                 found=pooling,
             )
-        # A graph may have more: some checkpoints round their vocabulary up.
-        if size is not None and size < self._size:
+        if size is not None and not self._fits(size):
             whose = "its tokenizer has" if self._entries is None else "its manifest says"
             raise ModelFilesError(
                 f"{session.path} weighs {size} tokens, but {whose} {self._size}: they belong to different models. "
@@ -72,6 +71,10 @@ class GraphEncoder:
                 expected=self._size,
                 found=size,
             )
+
+    def _fits(self, size: int) -> bool:
+        """True for as many logits as entries. Of a whole vocabulary there may be more: some checkpoints round it up."""
+        return size == self._size or (size > self._size and self._entries is None)
 
     def __call__(self, text: TokenizedText) -> SparseVector:
         """The vector of the text. Raises ModelFilesError if the graph fails or gives numbers that are not finite."""
@@ -117,7 +120,7 @@ class GraphEncoder:
         """Raises ValueError if the axes of the output are not those of logits: batch, tokens, vocabulary."""
         logits = (1, 1) if self._session.keeps_largest else text.ids.shape
         expected = (1,) if self._session.pools_inside else logits
-        if output.shape[:-1] != expected or output.shape[-1] < self._size:
+        if output.shape[:-1] != expected or not self._fits(output.shape[-1]):
             raise ValueError(
                 f"its output for {text.ids.shape[1]} tokens has the shape {output.shape}, not "
                 f"({', '.join(map(str, expected))}, {self._size})"
