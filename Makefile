@@ -96,6 +96,7 @@ bench-gpu: $(TEST)/installed
 
 bench-scale: $(TEST)/installed $(CLUSTERS)/installed
 	$(TEST)/bin/python -m benchmarks.scale $(SHARED) .bench
+	$(TEST)/bin/python -m benchmarks.tables
 
 models: $(TEST)/installed
 	rm -rf models/tiny-en
@@ -106,6 +107,7 @@ quality: $(TEST)/installed
 	$(TEST)/bin/spladerunner eval $(SHARED)/data/scifact $(SHARED)/data/cranfield -o .bench/quality
 	$(TEST)/bin/python -m benchmarks.quality .bench/quality
 	$(TEST)/bin/python -m benchmarks.windows $(SHARED)/data/scifact
+	$(TEST)/bin/python -m benchmarks.tables
 
 picture: $(TEST)/installed
 	$(TEST)/bin/python docs/picture.py

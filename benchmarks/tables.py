@@ -29,6 +29,7 @@ from benchmarks import (
     scaling,
     size,
     throughput,
+    windows,
 )
 from benchmarks.harness import LAB_RESULTS, RESULTS, markdown_table, spread
 from benchmarks.lab import invariance, levers, share
@@ -289,6 +290,7 @@ BLOCKS: Mapping[str, Block] = {
     "installed": report("size", lambda found: size.report(found["installed"])),
     "graphs": report("size", lambda found: size.report_graphs(found["graphs"])),
     "scale": report("scale", scale.report),
+    "windows": report("windows", windows.report),
     **{f"gpu {shape}": report(f"gpu {shape}", partial(gpu.report, shape)) for shape in gpu.SHAPES},
     "levers bert-base": report("levers bert-base", partial(levers.report, "bert-base")),
     "levers tiny-en": report("levers tiny-en", partial(levers.report, "tiny-en")),
@@ -304,6 +306,7 @@ PAGES = (
     "benchmarks/README.md",
     "benchmarks/lab/README.md",
     "docs/design.md",
+    "docs/guide/encode.md",
     "docs/guide/export.md",
 )
 

@@ -3,13 +3,12 @@
     python -m benchmarks.windows COLLECTION [--lengths 256 128]
 
 COLLECTION is a folder in BEIR's layout. The cost is told by the windows that run, the tokens in them, and the CPU time
-that they take. The rows are saved in windows.json, with which a test compares the guide.
+that they take.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.harness import HERE, markdown_table, save_result
+from benchmarks.harness import markdown_table, save_result
 from spladerunner import Expander, Passage, SparseVector
 from spladerunner.evaluation.collection import Collection
 from spladerunner.evaluation.measures import MAIN, measure
@@ -26,7 +25,6 @@ from spladerunner.evaluation.search import DEPTH, ExactSearch, Ranking
 from spladerunner.passages import joined
 from spladerunner.vocabulary import Vocabulary
 
-RECORDS = HERE / "windows.json"
 SPECIAL_TOKENS = 2
 OVERLAPS = (0, 0.25)
 """Shares of a window that its neighbor repeats."""
@@ -92,46 +90,40 @@ def ndcg(
     return float(measure(collection.judgments, ids, rankings)[MAIN].mean())
 
 
-def report(records: Mapping[str, Any]) -> str:
-    """The table of all lengths, the longest first. CPU time is divided by that of the beginnings."""
-    head = [
-        "tokens read at once",
-        "documents by",
-        "nDCG@10",
-        "windows a document",
-        "tokens read",
-        "CPU time",
-        "weights",
-    ]
+def report(result: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The table of all lengths. CPU time is divided by that of the beginnings."""
+    head = ["max_length", "documents by", "nDCG@10", "windows a document", "tokens read", "CPU time", "weights"]
     table = []
-    for length in sorted(map(int, records), reverse=True):
-        found = [Row(**row) for row in records[str(length)]["result"]]
+    for length, found in result.items():
+        ways = [Row(**each) for each in found]
         table += [
             [
-                str(length),
+                length,
                 row.way,
                 f"{row.ndcg:.3f}",
                 f"{row.runs:.2f}",
                 f"{row.read:.2f}",
-                f"{row.cpu_seconds / found[0].cpu_seconds:.2f}",
+                f"{row.cpu_seconds / ways[0].cpu_seconds:.2f}",
                 f"{row.weights:.0f}",
             ]
-            for row in found
+            for row in ways
         ]
     return markdown_table(head, table)
 
 
 def main() -> None:
-    """Measures each length, saves its rows and prints the table."""
+    """Measures each length, saves the rows and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collection", metavar="COLLECTION", type=Path)
     parser.add_argument("--lengths", type=int, nargs="+", default=[256, 128], help="values of max_length")
     arguments = parser.parse_args()
     collection = Collection.read(arguments.collection)
+    result = {}
     for length in arguments.lengths:
         found = rows(collection, Expander(max_length={"doc": length}), length - SPECIAL_TOKENS)
-        save_result(str(length), [row._asdict() for row in found], RECORDS)
-    print(report(json.loads(RECORDS.read_text(encoding="utf-8"))))
+        result[str(length)] = [row._asdict() for row in found]
+    save_result("windows", result)
+    print(report(result))
 
 
 if __name__ == "__main__":
