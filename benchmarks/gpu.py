@@ -34,7 +34,7 @@ from spladerunner.inference.providers import CPU, CUDA
 SHAPES = ("bert-base", "distilbert", "tiny-en")
 OWN = "spladerunner"
 UNPADDED = "sentence-transformers, torch, unpadded FlashAttention"
-COLLECTION, MIXED = "collection", "mixed"
+COLLECTION, MIXED, SHORT = "collection", "mixed", "short"
 BATCH_SIZES = (32, 64, 128, 256, 512)
 GRAPH = "doc.onnx"
 LARGEST = 512
@@ -100,8 +100,8 @@ def python_of_provider(folder: Path, provider: str) -> Path:
 
 def measure(folder: Path, shape: str, provider: str, rounds: int = ROUNDS) -> dict[str, Any]:
     """Sweep and rounds of one shape."""
-    reference = write_reference(folder, shape, MIXED, MAX_LENGTH)
-    lists = [MIXED, COLLECTION] if provider != CPU else [MIXED]
+    lists = [MIXED, COLLECTION] if provider != CPU else [SHORT]
+    reference = write_reference(folder, shape, lists[0], MAX_LENGTH)
 
     def run(setting: Setting) -> Figures:
         found = run_job(setting.python, {**setting.job, "agree": reference})
@@ -243,7 +243,7 @@ def main() -> None:
             result["share"] = share_of_limit(folder, shape, provider)
         if provider != CPU:
             save_result(f"gpu {shape}", result)
-        print(f"\n{report(shape, result, COLLECTION if provider != CPU else MIXED)}")
+        print(f"\n{report(shape, result, COLLECTION if provider != CPU else SHORT)}")
         speedup, kept = result["selection"]["speedup"], result["selection"]["kept"]
         print(f"\n{shape}: the largest {LARGEST} weights, selected in the graph: {speedup:.2f} times, {kept:.1%} kept")
         if "share" in result:

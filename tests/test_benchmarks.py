@@ -572,7 +572,7 @@ def test_the_benchmark_of_a_card_as_a_whole_on_the_cpu_provider(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepared: list[Any] = []
-    figures = {"docs_per_second": {"mixed": 3.0}, "peak_mb": 900.0, "mean_cosine": 1.0}
+    figures = {"docs_per_second": {"short": 3.0}, "peak_mb": 900.0, "mean_cosine": 1.0}
     result = {"sweep": {}, "best": {"spladerunner": "its own batches"}, "rounds": {"spladerunner": [figures]}}
     monkeypatch.setattr(gpu, "prepare", lambda *given: prepared.append(given))
     monkeypatch.setattr(gpu, "write_sentence_transformers_models", lambda *_, int8: prepared.append(int8))
