@@ -103,14 +103,14 @@ def measure(folder: Path, shape: str, provider: str, rounds: int = ROUNDS) -> di
     lists = [MIXED, COLLECTION] if provider != CPU else [SHORT]
     reference = write_reference(folder, shape, lists[0], MAX_LENGTH)
 
-    def run(setting: Setting) -> Figures:
+    def run(system: str, setting: Setting) -> Figures:
         found = run_job(setting.python, {**setting.job, "agree": reference})
-        print(f"  {shape} {setting.name}: {found}", flush=True)
+        print(f"  {shape}, {system}, {setting.name}: {found}", flush=True)
         return check_agreement(found, setting.weight_type)
 
     settings = settings_of_systems(folder, shape, provider, lists)
     absent: dict[str, Figures] = {"no setting": {"failed": "pip cannot install it here"}}
-    sweep = {system: {each.name: run(each) for each in tried} or absent for system, tried in settings.items()}
+    sweep = {system: {each.name: run(system, each) for each in tried} or absent for system, tried in settings.items()}
     best: dict[str, Setting] = {}
     for system, tried in settings.items():
         valid = [each for each in tried if "failed" not in sweep[system][each.name]]
@@ -120,7 +120,7 @@ def measure(folder: Path, shape: str, provider: str, rounds: int = ROUNDS) -> di
     found: dict[str, list[Figures]] = {system: [] for system in best}
     for _ in range(rounds):
         for system, setting in best.items():
-            found[system].append(run(setting))
+            found[system].append(run(system, setting))
     return {"sweep": sweep, "best": {system: each.name for system, each in best.items()}, "rounds": found}
 
 
