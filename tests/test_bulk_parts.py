@@ -170,6 +170,16 @@ def test_another_job_is_refused_before_the_end_and_after(tmp_path: Path, bundle:
         encode(expander, inputs, output, part_lines=20, skip_bad=True)
 
 
+def test_parts_that_a_kill_left_beside_the_finished_file_are_removed(tmp_path: Path, bundle: Path) -> None:
+    expander, inputs = Expander(bundle), [Input(str(write_corpus(tmp_path / "corpus.jsonl", 20)))]
+    encode(expander, inputs, tmp_path / "v.parquet")
+    left = tmp_path / "v.parquet.partial"
+    left.mkdir()
+    (left / "part-000000.parquet").write_bytes(b"one of the parts, when the file was joined already")
+    assert encode(expander, inputs, tmp_path / "v.parquet").repeated
+    assert not left.exists()
+
+
 def test_changed_lines_are_an_error(tmp_path: Path, bundle: Path) -> None:
     corpus, expander = write_corpus(tmp_path / "c.jsonl", 60), Expander(bundle)
     content = corpus.read_bytes() + b"{\n"
