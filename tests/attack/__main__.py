@@ -102,12 +102,12 @@ def main() -> int:
         for failure in results[name].failures:
             print(f"  {failure!a}", flush=True)
     found = rows(results, arguments.seed)
-    print(report(found))
     if arguments.page:
         before, rest = arguments.page.read_text(encoding="utf-8").split(BEGIN)
         written, after = rest.split(END)
         table = report({**rows_of(written), **found})
         write_atomically(arguments.page, f"{before}{BEGIN}\n{table}\n{END}{after}")
+    print(report(found))
     return int(any(result.failures for result in results.values()))
 
 
