@@ -365,8 +365,12 @@ def matrix_products(job: dict[str, Any]) -> Encode:
     """Large MatMulInteger for each text, as an upper bound of int8 throughput; returns no vectors."""
     import onnxruntime
 
+    from spladerunner.inference.arena import products_saturate
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job["threads"]
+    if products_saturate():  # compared is the speed of right products
+        options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(job["product"], options, providers=["CPUExecutionProvider"])
     size = session.get_inputs()[0].shape[1]
     given = np.random.default_rng(0).integers(0, 255, (size, size)).astype(np.uint8)
