@@ -235,7 +235,7 @@ def test_the_decoder_of_a_quantized_graph_cannot_become_smaller(by_optimum: Path
     given = tmp_path / "vectors.jsonl"
     given.write_text('{"vector": {"cat": 1}}\n')
     with pytest.raises(CheckpointError, match="has int8 weights; --vocabulary needs a float32 graph"):
-        export_bundle(ExportOptions(source, tmp_path / "made", onnx=True, activation="log1p_relu", vocabulary=given))
+        export_bundle(ExportOptions(source, tmp_path / "made", onnx=True, **SPLADE, vocabulary=given))
 
 
 def test_a_quantized_graph_cannot_become_one_for_cuda(by_optimum: Path, tmp_path: Path) -> None:
