@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import ast
 import math
 import os
 import subprocess
 import sys
 
+import ir_measures
 import numpy as np
 import pytest
 import scipy.stats
@@ -150,6 +152,21 @@ def test_a_measure_is_one_of_ir_measures_or_an_error(name: str, words: str | Non
     else:
         with pytest.raises(ValueError, match=words):
             parse_measure(name)
+
+
+def test_measures_are_read_as_their_classes_make_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on Python 3.14, which has no ast.Num: ir_measures 0.4.3 reads no name of a measure there."""
+    for removed in ("Num", "Str", "NameConstant"):
+        monkeypatch.delitem(vars(ast), removed, raising=False)
+    for name, expected in {
+        "AP": ir_measures.AP,
+        "recall@100": ir_measures.R @ 100,
+        "P(rel=2)@5": ir_measures.P(rel=2) @ 5,
+        "nDCG(dcg='exp-log2')@10": ir_measures.nDCG(dcg="exp-log2") @ 10,
+        "Success(rel=1)@3": ir_measures.Success(rel=1) @ 3,
+        "Judged@7": ir_measures.Judged @ 7,
+    }.items():
+        assert parse_measure(name) == expected, name
 
 
 def test_without_variance_there_is_no_p() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ir_measures
 import numpy as np
@@ -38,7 +40,7 @@ def parse_measure(name: str) -> Measure:
     R@100
     """
     try:
-        found = ir_measures.parse_measure(name.replace("recall@", "R@"))
+        found = _read(name.replace("recall@", "R@"))
         found.validate_params()  # type: ignore[no-untyped-call]
     except (AssertionError, NameError, SyntaxError, TypeError, ValueError) as error:
         raise ValueError(
@@ -49,6 +51,25 @@ def parse_measure(name: str) -> Measure:
             f"{name!r} needs a package for ir_measures that is not installed; https://ir-measur.es names it"
         )
     return found
+
+
+def _read(name: str) -> Measure:
+    """NAME(parameter=value, ...)@CUTOFF. ir_measures' own parse_measure fails on Python 3.14, which has no ast.Num."""
+    node: Any = ast.parse(name, mode="eval").body
+    parameters: dict[Any, Any] = {}
+    cutoff = None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+        node, cutoff = node.left, ast.literal_eval(node.right)
+    if isinstance(node, ast.Call) and not node.args:
+        parameters = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+        node = node.func
+    if not isinstance(node, ast.Name) or node.id not in ir_measures.measures.registry:
+        raise ValueError("there is no measure of that name")
+    kind = ir_measures.measures.registry[node.id]
+    if cutoff is not None:
+        parameters[kind.AT_PARAM] = cutoff
+    made: Measure = kind(**parameters)
+    return made
 
 
 def measure(
