@@ -1,9 +1,8 @@
-"""Memory of the host that a device writes weights to: reused from run to run, and page-locked for CUDA.
+"""Memory of the host that a device reads and writes: reused from run to run, and page-locked for CUDA.
 
-A card writes page-locked memory by itself; into other memory the driver copies piece by piece, while the card waits. It
-comes from CUDA's own library, which onnxruntime has loaded: onnxruntime's Python has such memory only for the providers
-in get_ep_devices(), and onnxruntime-gpu, up to 1.31 at least, lists none there. Inputs are copied as they are: a text
-takes a few kilobytes there, and 61 as weights of BERT's vocabulary in float16.
+A card reads and writes page-locked memory by itself; other memory the driver copies piece by piece, while the card
+waits. It comes from CUDA's own library, which onnxruntime has loaded: onnxruntime's Python has such memory only for the
+providers in get_ep_devices(), and onnxruntime-gpu, up to 1.31 at least, lists none there.
 """
 
 from __future__ import annotations
@@ -46,17 +45,18 @@ class HostMemory:
         except IndexError:
             memory = np.empty(0, dtype=np.uint8)
         if memory.size < size:
-            memory = _allocate(1 << (size - 1).bit_length(), self._device)  # larger batches need not allocate again
+            memory = allocate(1 << (size - 1).bit_length(), self._device)  # larger batches need not allocate again
         try:
             yield memory[:size].view(kind).reshape(shape)
         finally:
             self._free.append(memory)
 
 
-def _allocate(size: int, device: Device) -> NDArray[np.uint8]:
+def allocate(size: int, device: Device) -> NDArray[np.uint8]:
+    """So many bytes of the host, page-locked if the device is one of CUDA's and CUDA gives such memory."""
     runtime = _cuda_runtime() if device.type == "cuda" else None
     memory = None if runtime is None else _page_locked(runtime, size, device.id)
-    debug(__name__, "%d bytes for outputs, %s", size, "not page-locked" if memory is None else "page-locked")
+    debug(__name__, "%d bytes of the host, %s", size, "not page-locked" if memory is None else "page-locked")
     return np.empty(size, dtype=np.uint8) if memory is None else memory
 
 

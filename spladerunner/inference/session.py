@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -70,6 +70,13 @@ _MOST_SHAPES = 64
 
 class DeviceMemoryError(ModelFilesError):
     """A batch does not fit into the memory of its device."""
+
+
+class BoundInputs(NamedTuple):
+    """Inputs of batches of one shape: each on the device, and in the host's memory that it is copied from."""
+
+    binding: onnxruntime.IOBinding
+    inputs: dict[str, tuple[onnxruntime.OrtValue, NDArray[np.int64]]]
 
 
 class Session:
@@ -171,7 +178,7 @@ class Session:
         batches = self.pools_inside and masked and self.vocabulary_size is not None
         self.device = (device or device_of(providers)) if batches else None
         self._on_device = threading.Lock()
-        self._bound: dict[tuple[int, ...], tuple[onnxruntime.IOBinding, dict[str, onnxruntime.OrtValue]]] = {}
+        self._bound: dict[tuple[int, ...], BoundInputs] = {}
         debug(
             __name__,
             "opened %s with onnxruntime %s on %s: one thread a run, exact int8 products %s, output %s %s",
@@ -223,19 +230,23 @@ class Session:
 
     def _bind(self, batch: Batch) -> onnxruntime.IOBinding:
         """Copies the inputs to the device; memory and binding for batches of this shape are kept for the next."""
+        from spladerunner.inference.host_memory import allocate  # CPUs start without
+
         assert self.device is not None
         shape = batch.ids.shape
         if shape not in self._bound:
             if len(self._bound) >= _MOST_SHAPES:
                 self._bound.clear()
-            binding, inputs = self._session.io_binding(), {}
+            bound = BoundInputs(self._session.io_binding(), {})
             for name in self._inputs:
-                inputs[name] = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+                value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
                     list(shape), np.int64, self.device.type, self.device.id
                 )
-                binding.bind_ortvalue_input(name, inputs[name])
-            self._bound[shape] = binding, inputs
-        binding, inputs = self._bound[shape]
-        for name, value in inputs.items():
-            value.update_inplace(getattr(batch, _INPUTS[name]))
-        return binding
+                bound.binding.bind_ortvalue_input(name, value)
+                bound.inputs[name] = value, allocate(8 * batch.ids.size, self.device).view(np.int64).reshape(shape)
+            self._bound[shape] = bound
+        bound = self._bound[shape]
+        for name, (value, staged) in bound.inputs.items():
+            staged[:] = getattr(batch, _INPUTS[name])
+            value.update_inplace(staged)
+        return bound.binding
