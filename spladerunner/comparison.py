@@ -39,7 +39,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Comparison:
-    """How vectors of another system differ from the model's.
+    """Differences of another system's vectors from the model's.
 
     texts: their number. agrees: every text has a cosine of at least 0.99, and nothing below was found.
     mean_cosine, worst_cosine, worst_text: over the texts; special tokens are left out.

@@ -71,7 +71,7 @@ _POOLINGS = {
 
 
 class Reading(NamedTuple):
-    """What is read of a text: its first max_length tokens, by the model of a role."""
+    """The tokens read of a text: its first max_length, by the model of a role."""
 
     role: RoleName
     max_length: int
@@ -85,7 +85,7 @@ class Recipe(NamedTuple):
     activation: str
 
     def departures(self, own: Recipe) -> list[str]:
-        """What differs from the model's own recipe, a sentence for each difference."""
+        """Differences from the model's own recipe, a sentence for each."""
         found = []
         if self.reading.role != own.reading.role:
             found.append(f"The model is that for {_texts(self.reading.role)}, not for {_texts(own.reading.role)}.")

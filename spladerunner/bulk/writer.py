@@ -19,7 +19,7 @@ START: State = {"lines": 0, "documents": 0, "bad": 0, "digest": "", **dict.fromk
 
 
 class Writer(Protocol):
-    """Where a job writes vectors and bad lines, in the order of the input, so that a killed job can resume.
+    """Writes the vectors and bad lines of a job, in the order of the input, so that a killed job can resume.
 
     state: how far the job is, what an interrupted one saved included.
     finished: the interrupted job had written everything.

@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class WorkerModel:
-    """How a worker opens its Expander, and what it has to be: the fingerprint and the versions of the driver's.
+    """Arguments by which a worker opens its Expander, and the driver's fingerprint and versions, which it must match.
 
     arguments: of Expander, as a sorted tuple of pairs, but for threads.
     """

@@ -32,7 +32,7 @@ _ON_THE_COMMAND_LINE = {"query": "queries"}
 
 
 class Interpretation(NamedTuple):
-    """How to run a graph whose folder has no manifest; None where the files say it.
+    """Settings to run a graph whose folder has no manifest; None where the files say it.
 
     pooling, activation: names in POOLINGS and ACTIVATIONS. query: one of QUERIES.
     """

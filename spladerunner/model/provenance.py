@@ -62,7 +62,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class MadeBy:
-    """How a bundle was made.
+    """Versions and command that made a bundle.
 
     command: that made it. versions: of the packages that it used. converter: "optimum" or "transformers.exporters",
     which converted the checkpoints, or "as published" for graphs.

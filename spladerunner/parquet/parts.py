@@ -203,7 +203,7 @@ def bad_name(number: int) -> str:
 
 
 def file_metadata(job: Job) -> dict[str, str]:
-    """What the schema of each file of a job says: the model, its fingerprint, the role, and the whole job as JSON.
+    """Metadata in the schema of each file of a job: the model, its fingerprint, the role, and the whole job as JSON.
 
     >>> file_metadata({"model": "tiny-en", "fingerprint": "f1", "role": "doc"})["spladerunner.fingerprint"]
     'f1'

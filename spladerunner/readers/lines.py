@@ -15,7 +15,7 @@ from spladerunner.readers.records import BEIR, Fields, Record, parse_line
 
 @dataclass(frozen=True)
 class Start:
-    """Where reading begins: a line of the inputs.
+    """The line of the inputs at which reading begins.
 
     count: lines of all inputs before it. source: the position of its input. line: lines of that input before it.
     offset: bytes of that input before it, or 0 if its lines have to be read.
