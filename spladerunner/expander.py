@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # numpy.typing is slow to import
     from spladerunner.explanation import Explanation
     from spladerunner.inference.event_loop import WorkerThreads
     from spladerunner.model.bare_folder import Interpretation
+    from spladerunner.model.graph import Content
     from spladerunner.passages import Passage, TokenCount
 
 Tokenized = TypeVar("Tokenized")
@@ -74,7 +75,8 @@ class Expander:
     batch_tokens: the former name of tokens_in_flight.
 
     On CPUs, the same text gives the same vector, bit for bit: alone or in any list, in any order, from any thread.
-    Threads may share an Expander. The graph of a role is opened, and compared with the manifest, when it is first used.
+    Threads may share an Expander. The vocabulary, and the graph of a role, are read and compared with the manifest when
+    first used.
 
     Raises UnknownModelError, DownloadError, ModelFilesError or IntegrityError if the model cannot be loaded,
     ProviderError if a provider is not available, ValueError if a number is out of range, and TypeError if both
@@ -134,6 +136,7 @@ class Expander:
             self._tokens_in_flight = TOKENS_IN_FLIGHT
         else:
             self._tokens_in_flight = 2 * self._threads * max(self._max_length.values())
+        self._vocabulary: Vocabulary | None = None
         self._encoders: dict[RoleName, Encoder] = {}
         self._renew_locks()
         renew_in_child(self)
@@ -187,7 +190,10 @@ class Expander:
         >>> expander.vocabulary.tokens[vector.top(1).indices[0]]
         'bomb'
         """
-        return self._tokenizer.vocabulary
+        if self._vocabulary is None:
+            _check_vocabulary(self._bundle, self._tokenizer.vocabulary)
+            self._vocabulary = self._tokenizer.vocabulary
+        return self._vocabulary
 
     @property
     def fingerprint(self) -> str:
@@ -521,7 +527,7 @@ class Expander:
             weights = self._bundle.read_token_weights(role, self._tokenizer.positions())
             return TokenWeightsEncoder(self._bundle.path(role.token_weights), weights, self.vocabulary)
         graph = self._bundle.read_graph(role)
-        with BackgroundCheck(partial(self._bundle.check, graph.files)):
+        with BackgroundCheck(partial(self._check, graph.files)):
             content = None if graph.is_large and not self._bundle.files else bytes(graph.content)
             session = Session(graph.path, self._providers, content=content, initializers=graph.initializers)
         graph.release()
@@ -533,6 +539,11 @@ class Expander:
             return DynamicBatches(encoder, self._running, self._threads, self._tokens_in_flight)
         entries = self._bundle.read_entries(role, len(self.vocabulary))
         return GRAPH_ENCODERS[role.head](session, self.vocabulary, role.pooling, role.activation, entries)
+
+    def _check(self, files: Mapping[str, Content]) -> None:
+        """Compares the files of a graph, and the vocabulary, with the manifest."""
+        self._bundle.check(files)
+        assert self.vocabulary  # listed here, beside the opening of the graph
 
     def _lengths(self, max_length: int | Mapping[RoleName, int] | None) -> dict[RoleName, int]:
         lengths = {name: role.max_length for name, role in self._bundle.roles.items()}
@@ -550,10 +561,9 @@ class Expander:
         return lengths
 
 
-def _read_tokenizer(bundle: Bundle) -> Tokenizer:
-    """The bundle's tokenizer. Raises IntegrityError or ModelFilesError if it differs from the manifest."""
-    tokenizer = Tokenizer(bundle.tokenizer, bundle.read_tokenizer())
-    found = VocabularyRecord(len(tokenizer.vocabulary), tokenizer.vocabulary.sha256)
+def _check_vocabulary(bundle: Bundle, vocabulary: Vocabulary) -> None:
+    """Raises IntegrityError if the vocabulary differs from the manifest's."""
+    found = VocabularyRecord(len(vocabulary), vocabulary.sha256)
     expected = bundle.vocabulary
     if expected is not None and found != expected:
         raise IntegrityError(
@@ -563,6 +573,11 @@ def _read_tokenizer(bundle: Bundle) -> Tokenizer:
             expected=(expected.size, expected.sha256),
             found=(found.size, found.sha256),
         )
+
+
+def _read_tokenizer(bundle: Bundle) -> Tokenizer:
+    """The bundle's tokenizer. Raises IntegrityError or ModelFilesError if it differs from the manifest."""
+    tokenizer = Tokenizer(bundle.tokenizer, bundle.read_tokenizer())
     for name, role in bundle.roles.items():
         least = tokenizer.special_tokens_added + 1
         positions = role.positions if isinstance(role, GraphRole) else None

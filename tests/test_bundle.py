@@ -88,7 +88,7 @@ def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
 def test_a_tokenizer_of_another_vocabulary_is_found(bundle: Path) -> None:
     change_manifest(bundle, vocabulary=VocabularyRecord(3, "0" * 64))
     with pytest.raises(IntegrityError, match=r"tokenizer\.json has a vocabulary of \d+ tokens .*manifest says 3"):
-        Expander(bundle)
+        Expander(bundle).encode("the cat")
 
 
 @pytest.mark.parametrize("length", [-1, 0, 2])

@@ -25,7 +25,7 @@ ARGUMENTS = {
     "explain": ["cat", "the cat"],
     "encode": ["corpus.tsv", "-o", "vectors.jsonl"],
     "eval": ["collection"],
-    "check": ["vectors.jsonl"],
+    "check": ["made.jsonl"],
 }
 """The commands that run a model, with their other arguments."""
 
@@ -137,6 +137,8 @@ def test_every_command_loads_what_fetch_has_cached_at_a_revision(hub: Hub, tmp_p
 
     expected = Expander(bundle)
     (tmp_path / "corpus.tsv").write_text("1\tthe cat\n")
+    made = {"text": "the cat", "vector": expected.expand("the cat")[0]}
+    (tmp_path / "made.jsonl").write_text(json.dumps(made))
     write_beir(tmp_path / "collection", {"1": ("", "the cat")}, {"q": "cat"}, {"q": {"1": 1}})
     done = {command: run(*arguments_of(command), "--model", model, env=offline, cwd=tmp_path) for command in ARGUMENTS}
     assert {command: each.returncode for command, each in done.items()} == dict.fromkeys(ARGUMENTS, 0), done

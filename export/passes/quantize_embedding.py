@@ -89,7 +89,7 @@ def quantize_rows(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArr
 
     Examples:
         >>> int8, steps = quantize_rows(np.array([[1.27, -0.5], [0.0, 0.0]], np.float32))
-        >>> int8.tolist(), steps[0].round(4).item()
+        >>> int8.tolist(), round(steps[0].item(), 4)
         ([[127, -50], [0, 0]], 0.01)
     """
     steps = np.maximum(np.abs(weights).max(axis=1), np.finfo(np.float32).tiny) / _STEPS

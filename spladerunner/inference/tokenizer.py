@@ -110,24 +110,32 @@ class Tokenizer:
         # The tokenizer is shared by roles of different lengths, so the length is a parameter of each call.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        tokens = self._tokens()
-        self._check_special_tokens(len(tokens))
-        added = self._tokenizer.get_added_tokens_decoder()
-        self.vocabulary = Vocabulary(
-            tokens,
-            [position for position, token in added.items() if token.special],
-            byte_level=b'"ByteLevel"' in _state(self._tokenizer.decoder),
-        )
+        self._check_tokens()
+        self._vocabulary: Vocabulary | None = None
         self.special_tokens_added: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         self._added: _SpecialTokens | None = None
         self._reads_words_apart = reads_words_apart(self._tokenizer)
         debug(
             __name__,
-            "read %s: %d tokens, of a long text %s",
+            "read %s: of a long text %s",
             path,
-            len(self.vocabulary),
             "a prefix is tokenized" if self._reads_words_apart else "all is tokenized",
         )
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens by position, listed when first used: that takes half as long as to read the tokenizer.
+
+        Raises ModelFilesError if a position is far beyond the others.
+        """
+        if self._vocabulary is None:  # not a cached_property, whose lock a child of fork could inherit held
+            added = self._tokenizer.get_added_tokens_decoder()
+            self._vocabulary = Vocabulary(
+                self._tokens(),
+                [position for position, token in added.items() if token.special],
+                byte_level=b'"ByteLevel"' in _state(self._tokenizer.decoder),
+            )
+        return self._vocabulary
 
     def encode(self, text: str, max_length: int) -> TokenizedText:
         """The tokens of a text, cut at max_length tokens.
@@ -218,29 +226,32 @@ class Tokenizer:
     def _tokens(self) -> list[str]:
         """The token at each position, "" at a gap.
 
-        Raises ModelFilesError if there is none, or a position is far beyond the others.
+        Raises ModelFilesError if a position is far beyond the others.
         """
         tokens: list[str] = list(map(self._tokenizer.id_to_token, range(self._tokenizer.get_vocab_size())))
-        if tokens and None not in tokens:  # without gaps; a third faster than positions()
+        if None not in tokens:  # without gaps; a third faster than positions()
             return tokens
         positions = self.positions()
-        highest = max(positions.values(), default=-1)
-        if not positions or highest > 2 * len(positions) + _GAPS:
+        highest = max(positions.values())
+        if highest > 2 * len(positions) + _GAPS:
             raise self._invalid(f"has {len(positions)} tokens at positions up to {highest}")
         tokens = [""] * (highest + 1)
         for token, position in positions.items():
             tokens[position] = token
         return tokens
 
-    def _check_special_tokens(self, size: int) -> None:
-        """Raises ModelFilesError if a token is missing that a text may need. size: of the vocabulary."""
+    def _check_tokens(self) -> None:
+        """Raises ModelFilesError if there are no tokens, or one is missing that a text may need."""
+        if not self._tokenizer.get_vocab_size():
+            raise self._invalid("has no tokens")
         unknown = getattr(self._tokenizer.model, "unk_token", None)
         if unknown is not None and self._tokenizer.token_to_id(unknown) is None:
             raise self._invalid(f"names the unknown token {unknown!r}, which it does not have")
         with self._explained("cannot encode an empty text"), native_lock():
             special = self._tokenizer.encode("").ids
-        if special and max(special) >= size:
-            raise self._invalid(f"adds the special token {max(special)}, beyond its last position, {size - 1}")
+        for position in special:
+            if self._tokenizer.id_to_token(position) is None:
+                raise self._invalid(f"adds the special token {position}, which it does not have")
 
     def _invalid(self, what: str) -> ModelFilesError:
         return ModelFilesError(f"{self._path} {what}. Fetch or export the model again.", path=self._path)

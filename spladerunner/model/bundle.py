@@ -26,7 +26,6 @@ from spladerunner.model.manifest import (
     TokenWeightsRole,
     VocabularyRecord,
 )
-from spladerunner.model.token_weights import ONES, read_token_weights
 
 if TYPE_CHECKING:  # numpy.typing is slow to import
     from numpy.typing import NDArray
@@ -127,6 +126,8 @@ class Bundle(NamedTuple):
 
         Raises IntegrityError or ModelFilesError.
         """
+        from spladerunner.model.token_weights import ONES, read_token_weights  # graphs start without it
+
         size = max(positions.values(), default=-1) + 1
         if role.token_weights == ONES:
             return np.ones(size, dtype=np.float32)
@@ -169,6 +170,8 @@ class Bundle(NamedTuple):
         """SHA-256, as hex, of the manifest, which holds those of all files; without one, over the files."""
         if self.digest is not None:
             return self.digest
+        from spladerunner.model.token_weights import ONES
+
         names = {TOKENIZER}
         for role in self.roles.values():
             names.update(self.read_graph(role).files if isinstance(role, GraphRole) else role.files)
