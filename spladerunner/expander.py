@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from spladerunner.errors import IntegrityError, ModelFilesError
 from spladerunner.inference.admission import Admission
+from spladerunner.inference.arena import products_saturate
 from spladerunner.inference.cpu_count import available_cores
 from spladerunner.inference.encoder import GRAPH_ENCODERS, Encoder, TokenWeightsEncoder
 from spladerunner.inference.fork import renew_in_child
@@ -123,7 +124,8 @@ class Expander:
         interpretation = _interpretation(pooling, activation, query)
         self._bundle = Bundle.open(find_folder(model, revision=revision), interpretation)
         check_target(self._bundle.weight_type, self._providers, self._bundle.name)
-        self._tokenizer = _read_tokenizer(self._bundle)
+        with BackgroundCheck(products_saturate):  # the first session asks for it
+            self._tokenizer = _read_tokenizer(self._bundle)
         self._max_length = self._lengths(max_length)
         self._threads = available_cores() if threads is None else _at_least(1, "threads", threads)
         if batch_tokens is not None:

@@ -10,7 +10,8 @@ onnxruntime imported before has read the variable already. |
 | An allocator registered before is used instead, and never shrunk. |
 | That arena shrunk, for all its sessions | after 256 runs that need less than half the peak | Register an allocator \
 before. |
-| A probe: one product of bytes in a session of its own, its result cached | first text | None; it changes nothing. |
+| A probe: one product of bytes in a session of its own, its result cached | first `Expander` | None; it changes \
+nothing. |
 
 From 1.29 on, onnxruntime's own builds report their use to their maker, and keep a database below the user's cache
 (microsoft/onnxruntime#27379). A library that promises to use neither network nor disk has to turn that off.
