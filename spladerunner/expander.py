@@ -26,7 +26,7 @@ from spladerunner.inference.tokenizer import Span, TokenizedText, Tokenizer, Win
 from spladerunner.log import debug
 from spladerunner.model.bundle import Bundle
 from spladerunner.model.hub import find_folder
-from spladerunner.model.integrity import BackgroundCheck, digest_of_text
+from spladerunner.model.integrity import BackgroundCall, digest_of_text
 from spladerunner.model.manifest import QUERIES, ROLES, GraphRole, RoleName, TokenWeightsRole, VocabularyRecord
 from spladerunner.models import EMBEDDED
 from spladerunner.vector import SparseVector, similarity
@@ -124,7 +124,7 @@ class Expander:
         interpretation = _interpretation(pooling, activation, query)
         self._bundle = Bundle.open(find_folder(model, revision=revision), interpretation)
         check_target(self._bundle.weight_type, self._providers, self._bundle.name)
-        with BackgroundCheck(products_saturate):  # the first session asks for it
+        with BackgroundCall(products_saturate):  # the first session asks for it
             self._tokenizer = _read_tokenizer(self._bundle)
         self._max_length = self._lengths(max_length)
         self._threads = available_cores() if threads is None else _at_least(1, "threads", threads)
@@ -529,7 +529,7 @@ class Expander:
             weights = self._bundle.read_token_weights(role, self._tokenizer.positions())
             return TokenWeightsEncoder(self._bundle.path(role.token_weights), weights, self.vocabulary)
         graph = self._bundle.read_graph(role)
-        with BackgroundCheck(partial(self._check, graph.files)):
+        with BackgroundCall(partial(self._check, graph.files)):
             content = None if graph.is_large and not self._bundle.files else bytes(graph.content)
             session = Session(graph.path, self._providers, content=content, initializers=graph.initializers)
         graph.release()

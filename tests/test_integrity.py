@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spladerunner.model.integrity import BackgroundCheck, digest_by_length, digest_of_file, digest_of_text
+from spladerunner.model.integrity import BackgroundCall, digest_by_length, digest_of_file, digest_of_text
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
@@ -37,7 +37,7 @@ def test_a_long_file_is_read_completely(tmp_path: Path) -> None:
 def test_the_context_runs_during_the_check() -> None:
     in_context = threading.Event()
     checked: list[bool] = []
-    with BackgroundCheck(lambda: checked.append(in_context.wait(timeout=60))):
+    with BackgroundCall(lambda: checked.append(in_context.wait(timeout=60))):
         in_context.set()
     assert checked == [True]
 
@@ -48,7 +48,7 @@ def test_an_error_of_the_check_is_raised_at_the_end(error: BaseException) -> Non
         raise error
 
     reached_end = False
-    with pytest.raises(type(error)) as raised, BackgroundCheck(fail):
+    with pytest.raises(type(error)) as raised, BackgroundCall(fail):
         reached_end = True
     assert raised.value is error and reached_end
 
@@ -57,11 +57,11 @@ def test_an_error_of_the_check_replaces_one_of_the_context() -> None:
     def fail() -> None:
         raise ValueError("damaged")
 
-    with pytest.raises(ValueError, match="damaged") as raised, BackgroundCheck(fail):
+    with pytest.raises(ValueError, match="damaged") as raised, BackgroundCall(fail):
         raise RuntimeError("cannot be opened")
     assert isinstance(raised.value.__context__, RuntimeError)
 
 
 def test_an_error_of_the_context_is_raised_if_the_check_succeeds() -> None:
-    with pytest.raises(RuntimeError, match="cannot be opened"), BackgroundCheck(lambda: None):
+    with pytest.raises(RuntimeError, match="cannot be opened"), BackgroundCall(lambda: None):
         raise RuntimeError("cannot be opened")

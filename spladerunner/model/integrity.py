@@ -40,18 +40,18 @@ def digest_by_length(path: Path, length: int) -> str | None:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-class BackgroundCheck:
-    """Context manager that calls `check` on another thread, and at its end raises what that raised.
+class BackgroundCall:
+    """Context manager that makes a call on another thread, and at its end raises what that raised.
 
-    So files are hashed while they are opened. The check's error replaces one raised within the context: it tells more
+    So files are hashed while they are opened. The call's error replaces one raised within the context: it tells more
     about a damaged file than the library that failed to open it. concurrent.futures would do the same, but takes as
     long to import as a small model takes to open.
     """
 
-    def __init__(self, check: Callable[[], None]) -> None:
-        self._check = check
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="spladerunner-check")
+        self._thread = threading.Thread(target=self._run, name="spladerunner-background")
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -63,6 +63,6 @@ class BackgroundCheck:
 
     def _run(self) -> None:
         try:
-            self._check()
+            self._call()
         except BaseException as error:
             self._error = error
