@@ -22,6 +22,7 @@ def waiting(admission: Admission, tokens: int, order: list[str], name: str) -> T
     return ticket
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 4), st.integers(1, 100))
 def test_the_running_texts_never_pass_the_bounds_and_all_run(sizes: list[int], threads: int, limit: int) -> None:
     admission, granted = Admission(threads, limit), list[str]()

@@ -37,6 +37,7 @@ def test_tries_are_taken_until_the_time_is_over_or_nothing_is_left() -> None:
     assert len(run(always_wrong(), 60).failures) == FAILURES_KEPT
 
 
+@pytest.mark.slow
 def test_a_prefix_that_is_cut_inside_a_word_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefix, "_BOUNDARY", re.compile("[a-z]"))
     assert run(texts.code_points(Random(1)), 0).failures

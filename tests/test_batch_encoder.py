@@ -107,6 +107,7 @@ def test_on_the_cpu_each_text_runs_alone(pooled_bundle: Path, monkeypatch: pytes
     assert Expander(pooled_bundle).encode(["the cat"] * 3)[0].indices.size
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(alphabet="abc the cat dog!", max_size=60), max_size=30), st.integers(16, 600))
 def test_a_vector_in_any_batch_is_nearly_that_of_the_text_alone(

@@ -50,6 +50,7 @@ def run(sizes: Iterable[int], *, budget: int = 64, ahead: int = 200, threads: in
     return [int(vector.indices[0]) for vector in vectors]
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 700), max_size=60), st.integers(1, 2000), st.integers(1, 4000), st.integers(1, 3))
 def test_every_text_has_its_vector_in_its_place(sizes: list[int], budget: int, ahead: int, threads: int) -> None:
     sizes = [min(size, 512) for size in sizes]

@@ -294,6 +294,7 @@ def test_markdown_table() -> None:
 # Throughput
 
 
+@pytest.mark.slow
 def test_vectors_are_compared_with_the_reference(job: dict[str, object], tmp_path: Path) -> None:
     saved = tmp_path / "reference.npz"
     assert "failed" not in run_job(PYTHON, {**job, "save": str(saved)})
@@ -498,6 +499,7 @@ def test_goals_are_evaluated() -> None:
 # GPU, here on the CPU provider
 
 
+@pytest.mark.slow
 def test_batches_of_the_benchmark_give_the_vectors_of_the_expander(tmp_path: Path, job: dict[str, object]) -> None:
     texts = ["the cat", "river bank", ""]
     (tmp_path / "texts.json").write_text(json.dumps({"mixed": texts}))
@@ -522,6 +524,7 @@ def test_the_share_of_the_limit_compares_texts_with_a_product(tmp_path: Path, jo
     assert set(figures["docs_per_second"]) == {"texts", "product"}
 
 
+@pytest.mark.slow
 def test_a_graph_that_selects_the_largest_weights_is_compared_with_the_one_that_gives_all(
     tmp_path: Path, job: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -714,6 +717,7 @@ def test_peak_memory(tmp_path: Path) -> None:
     assert 10 < found["before"] <= found["1"] <= found["3"]
 
 
+@pytest.mark.slow
 def test_peak_memory_of_long_texts(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle")
     assert 10 < long_texts.measure(PYTHON, bundle, 16) < 1000

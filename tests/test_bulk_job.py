@@ -82,6 +82,7 @@ def test_a_job_that_is_killed_again_and_again_writes_the_same_files(tmp_path: Pa
     assert not list(tmp_path.glob("*partial*"))
 
 
+@pytest.mark.slow
 def test_shards_concatenate_to_the_unsharded_output(tmp_path: Path, bundle: Path) -> None:
     expander = Expander(bundle)
     inputs = [Input(str(write_corpus(tmp_path / f"{n}.jsonl", 200 + n, bad=True))) for n in range(2)]
@@ -137,6 +138,7 @@ def test_other_options_on_resume_are_errors(tmp_path: Path, bundle: Path, change
         encode(expander, [Input(str(corpus))], tmp_path / "out", **change)
 
 
+@pytest.mark.slow
 def test_another_model_or_input_on_resume_is_an_error(tmp_path: Path, bundle: Path) -> None:
     expander, corpus = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000)
     start(expander, corpus, tmp_path / "out")
@@ -177,6 +179,7 @@ def test_a_job_of_another_version_is_refused(tmp_path: Path, bundle: Path, monke
         encode(expander, [Input(str(corpus))], out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["tail", "short", "no state", "cut state"])
 def test_damage_by_a_crash_or_by_hand(tmp_path: Path, bundle: Path, damage: str) -> None:
     expander, corpus = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000)
@@ -253,6 +256,7 @@ def test_a_bad_line_stops_with_its_number_and_the_run_goes_on_with_skip_bad(tmp_
     assert bad[0] == {"file": str(corpus), "line": 8, "reason": bad[0]["reason"], "raw": bad[0]["raw"]}
 
 
+@pytest.mark.slow
 def test_standard_input_is_read_but_not_sharded(tmp_path: Path, bundle: Path) -> None:
     common = ("encode", "-", "--model", bundle, "--input-format", "text", "-o", tmp_path / "out")
     done = run(*common, "--shard", "1/2", input="cat\n")
@@ -289,6 +293,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_in_a_log(tmp_path: Path, bund
     assert "\r" not in done.stderr
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_job_without_a_message_and_keeps_what_was_saved(tmp_path: Path, bundle: Path) -> None:
     corpus, state = write_corpus(tmp_path / "c.jsonl", 20000), tmp_path / "out.partial.json"
     arguments = ["encode", str(corpus), "--model", str(bundle), "-o", str(tmp_path / "out")]
@@ -393,6 +398,7 @@ class Renames:
         return step(*arguments, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [True, False])
 def test_killed_at_any_step_of_the_end_the_job_is_done_by_the_same_command(
     tmp_path: Path, bundle: Path, bad: bool
@@ -452,6 +458,7 @@ def test_a_finished_job_is_recognized_by_its_options_and_its_inputs(tmp_path: Pa
     assert out.read_bytes() == written
 
 
+@pytest.mark.slow
 def test_the_command_says_that_it_was_done_before(tmp_path: Path, bundle: Path) -> None:
     arguments = ("encode", write_corpus(tmp_path / "c.jsonl", 3), "--model", bundle, "-o", tmp_path / "out")
     first, second = run(*arguments), run(*arguments)
@@ -544,6 +551,7 @@ def test_a_job_that_wrote_nothing_does_not_block_the_corrected_one(tmp_path: Pat
     assert names(tmp_path) == {"c.jsonl", "out", "out.done.json"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standard_error", [">&-", ">/dev/full"])
 def test_standard_error_may_be_closed_or_full(tmp_path: Path, bundle: Path, standard_error: str) -> None:
     corpus = write_corpus(tmp_path / "c.jsonl", 20)
@@ -560,6 +568,7 @@ def test_standard_error_may_be_closed_or_full(tmp_path: Path, bundle: Path, stan
     assert len((tmp_path / "out").read_bytes().splitlines()) == 20
 
 
+@pytest.mark.slow
 def test_an_interrupt_says_how_to_go_on(tmp_path: Path, bundle: Path) -> None:
     corpus, state = write_corpus(tmp_path / "c.jsonl", 20000), tmp_path / "out.partial.json"
     arguments = ["encode", str(corpus), "--model", str(bundle), "-o", str(tmp_path / "out")]

@@ -78,6 +78,7 @@ def test_counts_are_those_of_all_lines_when_a_job_resumes(tmp_path: Path, bundle
     assert (done.documents, done.cut, done.tokens, done.lost) == (3000, 3000, 36000, 12000)
 
 
+@pytest.mark.slow
 def test_the_last_line_tells_what_was_cut(tmp_path: Path, bundle: Path, corpus: Path) -> None:
     done = run("encode", corpus, "--model", bundle, "--max-length", "10", "-o", tmp_path / "out")
     assert done.stderr == (
@@ -252,6 +253,7 @@ def test_standard_output_gets_the_lines(tmp_path: Path, bundle: Path, corpus: Pa
     assert names(tmp_path) <= {"c.jsonl", "out", "out.done.json", "redirected"}
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_the_lines_and_standard_error_the_bad_ones(tmp_path: Path, bundle: Path) -> None:
     corpus, pipe = write_corpus(tmp_path / "c.jsonl", 60, bad=True), tmp_path / "pipe"
     expander = Expander(bundle)
@@ -268,6 +270,7 @@ def test_a_pipe_gets_the_lines_and_standard_error_the_bad_ones(tmp_path: Path, b
     assert last == f"spladerunner: encoded 56 texts to {pipe}; 4 bad lines were printed on standard error"
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_the_command(bundle: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "c.jsonl", 20000)
     command = [sys.executable, "-m", "spladerunner", "encode", str(corpus), "--model", str(bundle), "-o", "-"]
@@ -278,6 +281,7 @@ def test_a_reader_that_leaves_ends_the_command(bundle: Path, tmp_path: Path) -> 
         assert process.stderr.read() == b"" and process.wait() == 141
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

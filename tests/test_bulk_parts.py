@@ -36,6 +36,7 @@ def parts_of(output: Path) -> list[Path]:
     return sorted(folder.glob("part-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_rows_are_vectors_in_order(tmp_path: Path, bundle: Path, name: str) -> None:
     corpus, expander = write_corpus(tmp_path / "c.jsonl", 120, bad=True), Expander(bundle)
@@ -93,6 +94,7 @@ class StopError(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_a_job_that_ends_at_any_write_resumes(
     tmp_path: Path, bundle: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -230,6 +232,7 @@ def test_files_are_read_and_written_by_their_url(tmp_path: Path, bundle: Path) -
         encode(expander, [Input("file:///no/such.jsonl")], f"{tmp_path}/x.parquet")
 
 
+@pytest.mark.slow
 def test_the_command_says_which_formats_parquet_has(tmp_path: Path) -> None:
     done = run("encode", "c.tsv", "-o", f"{tmp_path}/v.parquet", "--format", "qdrant")
     assert done.returncode == 2 and "--format qdrant is not one of: indices, json" in done.stderr

@@ -71,6 +71,7 @@ def test_each_label_is_drawn_at_most_once_beside_its_point(drawn: list[str]) -> 
     assert {"16", "32", "BM25"} <= {*narrow}
 
 
+@pytest.mark.slow
 def test_labels_without_room_are_left_out() -> None:
     crowd = [Point(f"n{n}", "", 1e5, 0.2, "model0") for n in range(50)]
     labels = [text for text in texts(charts.quality_against_size(crowd, BASELINE, "m")[1]) if text.startswith("n")]
@@ -84,6 +85,7 @@ def test_colors_are_variables_of_the_page_and_the_font_is_the_pages(drawn: list[
         assert {*re.findall(r"var\(--(\w+)\)", svg)} <= {*charts.COLORS}
 
 
+@pytest.mark.slow
 def test_ids_differ_between_charts_and_stay_from_run_to_run(drawn: list[str]) -> None:
     again = charts.quality_against_size(POINTS, BASELINE, "nDCG@10")
     assert again == drawn

@@ -62,6 +62,7 @@ def in_terminal(
     return output.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 def test_in_a_pipe_expand_prints_json_lines(expander: Expander) -> None:
     texts = ["The Manhattan Project and its atomic bomb", "", "naïve 数"]
     done = run("expand", *texts)
@@ -69,17 +70,20 @@ def test_in_a_pipe_expand_prints_json_lines(expander: Expander) -> None:
     assert [json.loads(line) for line in done.stdout.splitlines()] == expander.expand(texts)
 
 
+@pytest.mark.slow
 def test_expand_takes_queries_and_a_number_of_tokens(expander: Expander) -> None:
     done = run("expand", "--query", "--top", "3", "who built the bomb")
     assert list(json.loads(done.stdout).items()) == list(expander.expand_query("who built the bomb")[0].items())[:3]
 
 
+@pytest.mark.slow
 def test_expand_reads_standard_input_line_by_line(expander: Expander) -> None:
     done = run("expand", input="atomic bomb\n\nnaïve\r\nlast without an end")
     expected = expander.expand(["atomic bomb", "", "naïve", "last without an end"])
     assert [json.loads(line) for line in done.stdout.splitlines()] == expected
 
 
+@pytest.mark.slow
 def test_a_slow_writer_gets_each_result_at_once() -> None:
     # With PYTHONUNBUFFERED the test would pass without the flush it is about.
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -96,16 +100,19 @@ def test_a_slow_writer_gets_each_result_at_once() -> None:
         assert process.wait() == 0
 
 
+@pytest.mark.slow
 def test_invalid_utf8_on_standard_input_is_replaced() -> None:
     done = subprocess.run([*COMMAND, "expand"], input=b"atomic \xff\xfe bomb\n", capture_output=True, check=True)
     assert "atomic" in json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_json_is_utf8_in_every_locale() -> None:
     done = run("expand", "naïve café", env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0 and json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_on_a_terminal_expand_draws_bars() -> None:
     drawn = in_terminal("expand", "--top", "12", "The Manhattan Project and its atomic bomb")
     title, *lines, blank, legend = drawn.rstrip().splitlines()
@@ -158,6 +165,7 @@ def test_explain_reads_standard_input_and_files(expander: Expander, tmp_path: Pa
     assert missing.returncode == 1 and "nobody hi cannot be read" in missing.stderr and "as -" in missing.stderr
 
 
+@pytest.mark.slow
 def test_expand_prints_json_on_a_terminal_if_asked() -> None:
     assert "manhattan" in json.loads(in_terminal("expand", "--json", "The Manhattan Project"))
 
@@ -209,6 +217,7 @@ def write_vectors(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_check_says_that_vectors_agree(expander: Expander, tmp_path: Path) -> None:
     texts = ["atomic bomb", "the cat"]
     rows = [{"text": text, "vector": weights} for text, weights in zip(texts, expander.expand(texts), strict=True)]
@@ -217,6 +226,7 @@ def test_check_says_that_vectors_agree(expander: Expander, tmp_path: Path) -> No
     assert done.stdout.endswith("\nmissing tokens  none\nextra tokens    none\n\nThey agree.\n")
 
 
+@pytest.mark.slow
 def test_check_names_what_differs_in_80_columns(expander: Expander, tmp_path: Path) -> None:
     texts = ["where do trout live in the river, and do they swim up to the lakes in spring?", "salmon"]
     vectors = [vector.prune(top=5) for vector in expander.encode(texts, role="query")]
@@ -234,6 +244,7 @@ def test_check_names_what_differs_in_80_columns(expander: Expander, tmp_path: Pa
     assert not found["agrees"] and len(found["findings"]) == 2 and found["extra"] == {} and found["missing"]
 
 
+@pytest.mark.slow
 def test_check_reads_standard_input_and_names_a_line_without_a_text(tmp_path: Path) -> None:
     done = run("check", "-", input='{"text": "", "vector": {}}\n{"_id": 1, "vector": {"a": 1}}\n')
     assert done.returncode == 1 and done.stdout == ""
@@ -245,6 +256,7 @@ def test_expand_runs_another_model(bundle: Path) -> None:
     assert json.loads(run("expand", "--model", bundle, "the cat").stdout) == Expander(bundle).expand("the cat")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "<&-"])
 def test_closed_standard_streams_are_one_line_and_exit_1(closed: str) -> None:
     done = subprocess.run(
@@ -352,6 +364,7 @@ def test_a_huge_top_shows_all_tokens() -> None:
     assert run("expand", "--top", "9" * 30, "bomb").stdout == run("expand", "bomb").stdout
 
 
+@pytest.mark.slow
 def test_version() -> None:
     assert run("--version").stdout.strip() == __version__
 
@@ -379,6 +392,7 @@ def test_a_usage_error_is_exit_2(arguments: list[str]) -> None:
     assert done.returncode == 2 and "usage: spladerunner" in done.stderr
 
 
+@pytest.mark.slow
 def test_export_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError('No module named onnx', name='onnx')")
     done = run("export", "--doc", "x", "-o", "y", env={**os.environ, "PYTHONPATH": str(tmp_path)})
@@ -386,6 +400,7 @@ def test_export_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     assert "pip install 'spladerunner[export]'" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_the_command_without_a_message() -> None:
     with subprocess.Popen(
         [*COMMAND, "expand"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -401,6 +416,7 @@ def test_a_closed_pipe_ends_the_command_without_a_message() -> None:
         assert process.wait() == 141
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_command_without_a_message() -> None:
     with subprocess.Popen(
         [*COMMAND, "expand"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -424,6 +440,7 @@ def test_explain_writes_its_page_to_a_file_or_standard_output(expander: Expander
     assert written.stdout == "" and (tmp_path / "page.html").read_text(encoding="utf-8") == page
 
 
+@pytest.mark.slow
 def test_expand_imports_only_what_it_needs() -> None:
     unneeded = {
         *("bm25s", "huggingface_hub", "ir_measures", "jinja2", "onnx", "optimum", "pyarrow", "scipy", "shtab"),

@@ -28,6 +28,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     return [word.strip() for word in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_completes_commands_options_values_and_files(tmp_path: Path) -> None:
     script = tmp_path / "spladerunner.bash"
@@ -40,6 +41,7 @@ def test_bash_completes_commands_options_values_and_files(tmp_path: Path) -> Non
     assert completed(script, "spladerunner encode corp", tmp_path) == ["corpus.tsv"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shell", "start"), [("bash", "# AUTOMATICALLY"), ("zsh", "#compdef spladerunner"), ("tcsh", "#")]
 )
@@ -55,6 +57,7 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> N
     assert "pip install 'spladerunner[completion]'" in done.stderr
 
 
+@pytest.mark.slow
 def test_no_other_command_imports_the_library() -> None:
     code = """
 import sys

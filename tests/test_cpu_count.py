@@ -77,6 +77,7 @@ def test_a_path_out_of_the_hierarchy_ends_there(tmp_path: Path) -> None:
     assert cpu_quota(tmp_path / "membership", tmp_path / "mounted") == math.inf
 
 
+@pytest.mark.slow
 def test_a_real_quota_is_the_default_of_threads() -> None:
     with control_group("cpu", {"cpu.max": "100000 100000"}, {"cpu.cfs_quota_us": "100000"}) as enter:
         code = f"{enter}\nfrom spladerunner import Expander; print(repr(Expander()))"

@@ -252,6 +252,7 @@ def test_a_part_of_a_longer_input_is_not_mixed_in(tmp_path: Path, bundle: Path) 
         encode_files(expander, 1, inputs, f"{tmp_path}/out/", engine, part_lines=10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

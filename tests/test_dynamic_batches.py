@@ -250,6 +250,7 @@ def test_an_awaited_call_runs_in_batches(expander: Expander, monkeypatch: pytest
     assert sum(ran) == len(TEXTS) and max(ran) > 1 and len(ran) < len(TEXTS)
 
 
+@pytest.mark.slow
 def test_awaited_calls_and_threads_share_runs(expander: Expander, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = expander.encode(TEXTS)
     ran = observed(monkeypatch)

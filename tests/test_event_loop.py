@@ -223,6 +223,7 @@ def test_a_time_limit_cancels_a_call(bundle: Path, gate: Gate) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(1, 4), st.booleans()), min_size=1, max_size=12), st.integers(1, 3), st.integers(0, 9)
 )
@@ -354,6 +355,7 @@ def test_threads_are_shared_by_calls_and_end_with_the_last() -> None:
         assert other is not first
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_child_of_fork_awaits_on_a_loop_of_its_own(bundle: Path) -> None:
     code = (

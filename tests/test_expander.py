@@ -105,6 +105,7 @@ def test_a_text_has_one_vector_whatever_runs_with_it(
     assert other.encode([TEXTS[at] for at in order] * 2) == [alone[at] for at in order] * 2
 
 
+@pytest.mark.slow
 def test_threads_may_share_an_expander(expander: Expander) -> None:
     alone = [expander.encode(text)[0] for text in TEXTS]
     shared = Expander()

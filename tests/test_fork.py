@@ -62,6 +62,7 @@ def test_a_child_of_fork_encodes(tmp_path: Path, work: str) -> None:
     assert done.stdout == f"{[0] * 30}\n", done.stderr
 
 
+@pytest.mark.slow
 def test_a_stream_cannot_be_continued_in_a_child(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle")
     code = (

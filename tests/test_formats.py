@@ -44,6 +44,7 @@ def dense(vector: SparseVector) -> np.ndarray:
     return array
 
 
+@pytest.mark.slow
 @given(exact_vectors)
 def test_inverses_return_the_same_vector_bit_for_bit_also_through_json(vector: SparseVector) -> None:
     def through_json(value: Any) -> Any:
@@ -62,6 +63,7 @@ def test_inverses_return_the_same_vector_bit_for_bit_also_through_json(vector: S
     assert formats.from_tokens(through_json(formats.seismic(vector, VOCABULARY)), VOCABULARY) == vector
 
 
+@pytest.mark.slow
 @given(st.lists(exact_vectors, max_size=5))
 def test_csr_equals_the_dense_matrix_and_inverts(vectors: list[SparseVector]) -> None:
     matrix = formats.csr(iter(vectors), SIZE)
@@ -102,6 +104,7 @@ def test_impacts_out_of_range_are_refused() -> None:
         formats.impacts(SparseVector([1], [-1.0]), 100)
 
 
+@pytest.mark.slow
 @given(st.lists(vectors, min_size=1), st.integers(2, 16))
 def test_impact_scale_uses_the_full_range_of_the_bits(vectors: list[SparseVector], bits: int) -> None:
     if not any(map(len, vectors)):
@@ -121,6 +124,7 @@ def test_impacts_of_real_vectors_change_scores_by_less_than_one_percent(expander
     assert returned[0].dot(returned[1]) != query.dot(document)
 
 
+@pytest.mark.slow
 @given(ids, vectors)
 def test_anserini_documents_invert_to_rounded_vectors(name: str, vector: SparseVector) -> None:
     document = json.loads(json.dumps(formats.anserini(name, vector, VOCABULARY, 50)))
@@ -129,6 +133,7 @@ def test_anserini_documents_invert_to_rounded_vectors(name: str, vector: SparseV
     assert not any(set(term) & set(" \t\u2003\u00a0") for term in document["vector"])
 
 
+@pytest.mark.slow
 @given(vectors)
 def test_anserini_topics_repeat_each_token_by_its_impact(vector: SparseVector) -> None:
     line, quantized = formats.anserini_topic("q1", vector, VOCABULARY, 10), formats.impacts(vector, 10)
@@ -158,6 +163,7 @@ def test_tokens_too_long_for_an_engine_are_refused() -> None:
         formats.seismic(SparseVector([0], [1.0]), vocabulary)
 
 
+@pytest.mark.slow
 @given(exact_vectors)
 def test_features_have_no_dot_and_are_unique(vector: SparseVector) -> None:
     features = formats.elasticsearch(vector, VOCABULARY)
@@ -267,6 +273,7 @@ def test_qdrant_ids_are_stable_uuids() -> None:
 # Lines
 
 
+@pytest.mark.slow
 @given(ids, vectors)
 def test_every_format_writes_one_line(name: str, vector: SparseVector) -> None:
     for line in formats.FORMATS.values():
@@ -275,6 +282,7 @@ def test_every_format_writes_one_line(name: str, vector: SparseVector) -> None:
         assert len(line(name, vector, VOCABULARY).split("\n")) == 1
 
 
+@pytest.mark.slow
 @given(ids, vectors)
 def test_lines_have_the_id_and_the_vector(name: str, vector: SparseVector) -> None:
     def written(format_name: str) -> Any:
@@ -311,6 +319,7 @@ def test_a_copy_row_escapes_its_id() -> None:
 # CIFF
 
 
+@pytest.mark.slow
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(ids, vectors, max_size=6))
 def test_ciff_inverts_to_the_rounded_collection(tmp_path: Path, documents: dict[str, SparseVector]) -> None:

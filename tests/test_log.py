@@ -45,6 +45,7 @@ def test_the_graph_chosen_in_a_folder_without_a_manifest_is_logged(
     assert "has no manifest: model.onnx serves documents" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setup", ["", "import logging", "import logging; logging.basicConfig()"])
 def test_nothing_is_shown_by_default(setup: str) -> None:
     code = f"{setup}\nfrom spladerunner import Expander\nExpander().expand('atomic bomb')\nimport sys\n"

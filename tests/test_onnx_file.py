@@ -81,6 +81,7 @@ def test_numbers_of_four_and_eight_bytes_are_passed_over() -> None:
     assert external_tensors(b"\x39" + bytes(8) + b"\x3d" + bytes(4)) == []
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(deadline=None, max_examples=300)
 def test_changed_bytes_are_an_error_or_another_graph(graph: bytes, data: st.DataObject) -> None:

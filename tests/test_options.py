@@ -54,11 +54,13 @@ def test_another_model_is_opened_with_the_same_options(bundle: Path) -> None:
     assert open_expander(options, str(bundle)).fingerprint == Expander(bundle, 7).fingerprint
 
 
+@pytest.mark.slow
 def test_the_options_change_the_result(bundle: Path) -> None:
     done = run("expand", "--model", bundle, "--max-length", "4", "the cat sat on the mat")
     assert json.loads(done.stdout) == Expander(bundle, 4).expand("the cat sat on the mat")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [

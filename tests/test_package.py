@@ -115,6 +115,7 @@ print(*spladerunner.Expander().expand("The Manhattan Project and its atomic bomb
     assert done.returncode == 1 and "pip install 'spladerunner[export]'" in done.stderr
 
 
+@pytest.mark.slow
 def test_importing_loads_nothing_heavy_and_prints_nothing() -> None:
     code = f"""
 import sys
@@ -126,6 +127,7 @@ print(sorted({HEAVY!r} & set(sys.modules)))
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+@pytest.mark.slow
 def test_nothing_is_written_and_no_network_is_asked_with_a_home_or_without(tmp_path: Path) -> None:
     code = """
 import os, sys

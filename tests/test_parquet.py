@@ -26,6 +26,7 @@ VOCABULARY = Vocabulary([f"token{at}" for at in range(50)], [])
 WEIGHTS = st.dictionaries(st.integers(0, 49), st.floats(0, 100, width=32, exclude_min=True), max_size=20)
 
 
+@pytest.mark.slow
 @given(weights=st.lists(WEIGHTS, max_size=8), format=st.sampled_from(FORMATS), cut=st.integers(0, 8))
 @settings(deadline=None)
 def test_vectors_come_back_bit_for_bit_from_any_slice(weights: list[dict[int, float]], format: str, cut: int) -> None:

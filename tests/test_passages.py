@@ -51,6 +51,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Tokenizer(path), path
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from([*MORE_WORDS, "[SEP]", "[CLS]", "x", "unknowable", "数", "é"]), max_size=30),
     st.integers(4, 12),

@@ -27,6 +27,7 @@ FORMULAS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """As published, in the order of the papers: activated over (B, L, V), masked, then pooled. In float64."""
 
 
+@pytest.mark.slow
 @given(logits_and_masks, st.sampled_from(sorted(FORMULAS)))
 def test_agrees_with_the_published_formulas(case: tuple[np.ndarray, np.ndarray], activation: str) -> None:
     logits, mask = case

@@ -177,6 +177,7 @@ def test_json_lines_may_be_compressed(tmp_path: Path, suffix: str) -> None:
         assert raised.value.path == path
 
 
+@pytest.mark.slow
 def test_a_small_zst_file_is_decompressed_in_small_pieces() -> None:
     content = b"the cat\n" * 20_000_000
     compressed = zstandard.ZstdCompressor(level=19).compress(content)
@@ -336,6 +337,7 @@ def test_vectors_are_read_by_token_or_by_index(tmp_path: Path) -> None:
     assert [line.number for line in found] == [1, 3, 5, 7]
 
 
+@pytest.mark.slow
 def test_vectors_that_encode_wrote_are_read(tmp_path: Path, expander: Expander) -> None:
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("the cat\natomic bomb\n")

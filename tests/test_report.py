@@ -23,6 +23,7 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory, expander: Expander) -> 
     return evaluate(Collection.read(folder), [expander], [UNPRUNED, Pruning(top=4), Pruning(min_weight=0.5)])
 
 
+@pytest.mark.slow
 def test_the_page_is_self_contained_and_has_every_figure(evaluation: Evaluation, expander: Expander) -> None:
     page = report.page(evaluation, {"tiny-en": expander})
     assert not re.search(
@@ -41,6 +42,7 @@ def test_the_page_is_self_contained_and_has_every_figure(evaluation: Evaluation,
         assert escaped(str(line)) in page
 
 
+@pytest.mark.slow
 def test_hostile_text_is_escaped(tmp_path: Path, expander: Expander) -> None:
     documents = {"<d1>": (HOSTILE, "honey"), "d2": ("", "trout \x00")}
     folder = write_beir(

@@ -31,6 +31,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     sys.modules.pop("echoing", None)
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec=None)))
 def test_any_text_is_one_text_to_a_parser_and_can_be_written(package: str, text: str) -> None:
     read: list[str] = []
@@ -64,6 +65,7 @@ def test_without_jinja2_html_names_the_command_and_a_notebook_shows_the_repr(
     assert explanation._repr_html_() is None
 
 
+@pytest.mark.slow
 def test_the_package_imports_no_jinja2() -> None:
     code = "import sys, spladerunner; print({'jinja2', 'markupsafe'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

@@ -114,6 +114,7 @@ def test_what_is_no_table_is_named(name: str, content: bytes) -> None:
         read(name, content)
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(deadline=None, max_examples=200)
 @pytest.mark.parametrize(("name", "whole"), [("query.npy", npy(WEIGHTS)), ("model.safetensors", safetensors(WEIGHTS))])

@@ -40,6 +40,7 @@ def test_top_keeps_the_heaviest(vector: SparseVector, n: int) -> None:
     assert dense(top)[top.indices] == pytest.approx(dense(vector)[top.indices], abs=0)
 
 
+@pytest.mark.slow
 @given(vectors, weights)
 def test_prune_keeps_weights_of_at_least_the_limit(vector: SparseVector, least: float) -> None:
     kept = vector.prune(least)
@@ -50,6 +51,7 @@ def test_top_of_equal_weights_takes_the_lower_indices() -> None:
     assert SparseVector([2, 5, 9], [1, 1, 1]).top(2).indices.tolist() == [2, 5]
 
 
+@pytest.mark.slow
 @given(st.lists(vectors, max_size=4), st.lists(vectors, max_size=6))
 def test_similarity_is_the_product_of_the_dense_matrices(
     queries: list[SparseVector], documents: list[SparseVector]
@@ -70,6 +72,7 @@ def test_similarity_of_documents_that_are_empty_or_have_no_common_token() -> Non
     assert similarity([], []).shape == (0, 0) and similarity([query], [empty]).tolist() == [[0]]
 
 
+@pytest.mark.slow
 @given(vectors)
 def test_as_dict_and_to_scipy_hold_the_same_weights(vector: SparseVector) -> None:
     entries = vector.as_dict()
@@ -172,6 +175,7 @@ def test_prune_refuses_nan() -> None:
         SparseVector([1], [2.0]).prune(float("nan"))
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.integers(0, 99), st.floats(0.015625, 8, width=32), max_size=20),
     st.none() | st.floats(0, 8, width=32),

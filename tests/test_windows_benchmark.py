@@ -22,6 +22,7 @@ def collection() -> Collection:
     return Collection("three", "test", DOCUMENTS, {"q": "where do trout live"}, {"q": {"end": 1}})
 
 
+@pytest.mark.slow
 def test_the_ways_of_reading_long_documents(collection: Collection) -> None:
     found = list(rows(collection, Expander(max_length={"doc": 10}), 8))
     assert [row.way for row in found] == [
