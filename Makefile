@@ -1,5 +1,5 @@
 # make run      the embedded pair at work, in an environment with the runtime alone
-# make check    lint, types and the tests that need no torch and take no seconds; under a minute
+# make check    lint, types and the tests that need no torch and take less than half a second; under a minute
 # make test     lint, types and all tests, in an environment with what the tests and the export need
 # make docs     the site of the documentation, strict, and the notebooks of examples/
 # make engines  vectors in real search engines and of other libraries, in an environment with those

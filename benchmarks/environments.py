@@ -72,7 +72,7 @@ def clusters_python() -> Path:
     """Python of the environment of `make clusters`, with Ray and Spark and this tree. Raises FileNotFoundError."""
     python = PROJECT / ".venv-clusters" / "bin" / "python"
     if not python.exists():
-        raise FileNotFoundError(f"There is no {python}: run make bench-scale, which makes it.")
+        raise FileNotFoundError(f"{python} does not exist: run make bench-scale, which makes it.")
     USED.append(python)
     return python
 

@@ -46,7 +46,7 @@ print(int(line.split()[1]) / 1024)
 
 
 def measure(python: Path, bundle: Path, length: int) -> float:
-    """Peak resident memory in MB of a process that encodes one text of so many tokens."""
+    """Peak resident memory, in MB, of a process that encodes one text of this length."""
     text = "the river bank " * (length // 3 + 1)
     command = [str(python), "-c", CODE, str(bundle), str(length), text]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd="/", env=environment_of_jobs())

@@ -76,7 +76,7 @@ def command() -> str:
 
 
 def commit() -> dict[str, Any]:
-    """The commit of this tree and whether the tree was clean; None for both where there is no repository."""
+    """Commit of this tree, and True if the tree was clean; None for both without a repository."""
 
     def git(*arguments: str) -> str | None:
         done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)

@@ -25,7 +25,7 @@ def measure() -> float:
 
 
 def disturbed(pace: float, fastest: float) -> bool:
-    """Whether the machine was slower than at its fastest by more than LIMIT.
+    """True if the machine was slower than at its fastest by more than LIMIT.
 
     >>> disturbed(0.25, fastest=0.2), disturbed(0.21, fastest=0.2)
     (True, False)

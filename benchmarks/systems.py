@@ -465,7 +465,7 @@ def peak_mb() -> float:
 
 
 def agreement(vectors: Sequence[Vector], path: str, positions: Sequence[int] | None = None) -> list[float]:
-    """Cosine of each vector with that of the reference, which a job saved to `path`.
+    """Cosine of each vector with the reference vector of its text. path: file of the reference vectors.
 
     positions: of the texts in the list of the reference; by default the first ones.
     """

@@ -229,7 +229,7 @@ def goals(records: Records) -> str:
 
 
 def lever_summary(records: Records) -> str:
-    """What each lever gains, over all lengths and models, and whether it was kept."""
+    """Table of the levers: the gain of each over all lengths and models, and the decision."""
     measured = [result(records, f"levers {shape}") for shape in levers.SHAPES]
 
     def gains(variant: str) -> list[float]:

@@ -298,7 +298,7 @@ def speeds(result: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[floa
 
 
 def ratios(result: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """How many times as fast spladerunner was beside each system, by list, from medians of the same rounds."""
+    """Speed of spladerunner divided by that of each system, for each list of texts, from medians of the same rounds."""
     found: dict[str, dict[str, float]] = {}
     for part in result:
         own = part["rounds"][OWN]

@@ -50,7 +50,7 @@ def rows(collection: Collection, expander: Expander, size: int) -> Iterator[Row]
     documents = list(collection.documents.values())
     vocabulary = expander.vocabulary
     queries = expander.encode(collection.queries.values(), role="query")
-    expander.encode(documents[:1])  # opens the graph, whose time is not that of the first way
+    expander.encode(documents[:1])  # opens the graph before the first measurement
     for overlap in (None, *(int(share * size) for share in OVERLAPS)):
         started = time.process_time()
         passages = list(expander.passages(documents, overlap=overlap))
@@ -91,7 +91,7 @@ def ndcg(
 
 
 def report(result: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The table of all lengths. CPU time is divided by that of the beginnings."""
+    """Table of all lengths. CPU time is relative to reading the beginnings alone."""
     head = ["max_length", "documents by", "nDCG@10", "windows a document", "tokens read", "CPU time", "weights"]
     table = []
     for length, found in result.items():

@@ -192,10 +192,7 @@ class Expander:
         >>> expander.vocabulary.tokens[vector.top(1).indices[0]]
         'bomb'
         """
-        if self._vocabulary is None:
-            _check_vocabulary(self._bundle, self._tokenizer.vocabulary)
-            self._vocabulary = self._tokenizer.vocabulary
-        return self._vocabulary
+        return self._vocabulary or self._read_vocabulary()
 
     @property
     def fingerprint(self) -> str:
@@ -545,7 +542,14 @@ class Expander:
     def _check(self, files: Mapping[str, Content]) -> None:
         """Compares the files of a graph, and the vocabulary, with the manifest."""
         self._bundle.check(files)
-        assert self.vocabulary  # listed here, beside the opening of the graph
+        self._read_vocabulary()
+
+    def _read_vocabulary(self) -> Vocabulary:
+        """Lists the vocabulary and compares it with the manifest. Raises IntegrityError or ModelFilesError."""
+        vocabulary = self._tokenizer.vocabulary
+        _check_vocabulary(self._bundle, vocabulary)
+        self._vocabulary = vocabulary
+        return vocabulary
 
     def _lengths(self, max_length: int | Mapping[RoleName, int] | None) -> dict[RoleName, int]:
         lengths = {name: role.max_length for name, role in self._bundle.roles.items()}

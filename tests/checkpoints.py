@@ -94,7 +94,7 @@ def save_xlm_roberta(folder: Path) -> Path:
 
 
 def save_bge_m3(folder: Path, head: Mapping[str, torch.Tensor] | None = None) -> Path:
-    """As BAAI/bge-m3 is published: an encoder of dense vectors, all weights pickled, its heads apart and in float16.
+    """Saves a model in the layout of BAAI/bge-m3: a dense encoder, pickled weights, and its heads in files of float16.
 
     head: replaces the tensors of sparse_linear.pt.
     """

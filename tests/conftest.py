@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spladerunner import Expander
+from spladerunner.models import embedded_folder
 from tests.small_model import write_bundle
 
 if TYPE_CHECKING:
@@ -72,6 +73,16 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def document_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded document graph with its weights inside."""
+    import onnx
+
+    path = tmp_path_factory.mktemp("embedded") / "doc.onnx"
+    onnx.save(onnx.load(embedded_folder() / "doc.onnx"), path)
+    return path
 
 
 @pytest.fixture

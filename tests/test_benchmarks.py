@@ -171,7 +171,7 @@ def test_a_record_tells_its_origin_and_has_raw_samples(name: str) -> None:
 
 
 def test_the_memory_of_a_record_is_in_whole_kilobytes() -> None:
-    """As the kernel tells it, and the command divides it by 1024."""
+    """The kernel reports kilobytes, and the command divides them by 1024."""
     for rounds in RECORDS.get("memory", {"result": {}})["result"].values():
         for peaks in rounds:
             assert all((1024 * peak).is_integer() for peak in peaks.values())

@@ -1,4 +1,4 @@
-"""What keeps CUDA from starting, with the driver and the cards of a stand-in."""
+"""Diagnosis of CUDA, with a stand-in for driver and cards."""
 
 from __future__ import annotations
 

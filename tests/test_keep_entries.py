@@ -29,16 +29,8 @@ ENTRIES = tuple(sorted({*range(1_000, 20_000, 3), 1_620, 3_013}))  # not the spe
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded document graph with its weights inside."""
-    path = tmp_path_factory.mktemp("whole") / "doc.onnx"
-    onnx.save(onnx.load(embedded_folder() / "doc.onnx"), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def smaller(whole: Path) -> Path:
-    result = KeepEntries(ENTRIES)(Graph(whole), whole.with_name("smaller.onnx"))
+def smaller(document_graph: Path) -> Path:
+    result = KeepEntries(ENTRIES)(Graph(document_graph), document_graph.with_name("smaller.onnx"))
     assert result.note == f"{len(ENTRIES):,} of 20,480 entries"
     return result.graph.path
 
@@ -67,16 +59,16 @@ def logits(graph: Path, length: int) -> NDArray[np.floating]:
 
 
 @pytest.mark.parametrize("length", [2, 3, 31, 256])
-def test_logits_are_bit_for_bit_those_of_the_full_decoder(whole: Path, smaller: Path, length: int) -> None:
+def test_logits_are_bit_for_bit_those_of_the_full_decoder(document_graph: Path, smaller: Path, length: int) -> None:
     found = logits(smaller, length)
     assert found.shape == (1, length, len(ENTRIES))
-    assert np.array_equal(found, logits(whole, length)[:, :, ENTRIES])
+    assert np.array_equal(found, logits(document_graph, length)[:, :, ENTRIES])
 
 
 @pytest.mark.parametrize("entries", [(7,), (5, 20_479), tuple(range(1, 20_479)), tuple(range(20_480))])
-def test_any_number_of_entries_may_be_kept(whole: Path, tmp_path: Path, entries: tuple[int, ...]) -> None:
-    result = KeepEntries(entries)(Graph(whole), tmp_path / "kept.onnx")
-    assert np.array_equal(logits(result.graph.path, 20), logits(whole, 20)[:, :, entries])
+def test_any_number_of_entries_may_be_kept(document_graph: Path, tmp_path: Path, entries: tuple[int, ...]) -> None:
+    result = KeepEntries(entries)(Graph(document_graph), tmp_path / "kept.onnx")
+    assert np.array_equal(logits(result.graph.path, 20), logits(document_graph, 20)[:, :, entries])
 
 
 def test_vectors_have_the_positions_and_weights_of_the_full_model(bundle: Path) -> None:
@@ -90,22 +82,22 @@ def test_vectors_have_the_positions_and_weights_of_the_full_model(bundle: Path) 
     assert expander.expand(TEXTS) == [expander.vocabulary.weights(vector) for vector in expected]
 
 
-def test_the_embedding_is_stored_once(whole: Path, smaller: Path) -> None:
+def test_the_embedding_is_stored_once(document_graph: Path, smaller: Path) -> None:
     """In full, as texts may contain all tokens."""
-    assert smaller.stat().st_size < whole.stat().st_size + 8 * len(ENTRIES) + 8 * len(ENTRIES) + 2_000
+    assert smaller.stat().st_size < document_graph.stat().st_size + 8 * len(ENTRIES) + 8 * len(ENTRIES) + 2_000
 
 
-def test_a_smaller_decoder_in_slices(whole: Path, smaller: Path, tmp_path: Path) -> None:
+def test_a_smaller_decoder_in_slices(document_graph: Path, smaller: Path, tmp_path: Path) -> None:
     sliced = SliceDecoder(slice_bytes=0)(Graph(smaller), tmp_path / "sliced.onnx")
     largest = logits(sliced.graph.path, 100)
-    assert np.array_equal(largest[0, 0], logits(whole, 100)[0, :, ENTRIES].max(axis=1))
+    assert np.array_equal(largest[0, 0], logits(document_graph, 100)[0, :, ENTRIES].max(axis=1))
     folder = bundle_with(sliced.graph.path, tmp_path / "sliced")
     assert Expander(folder).encode(TEXTS) == Expander(bundle_with(smaller, tmp_path / "smaller")).encode(TEXTS)
 
 
-def test_an_embedding_that_is_not_tied(whole: Path, smaller: Path, tmp_path: Path) -> None:
+def test_an_embedding_that_is_not_tied(document_graph: Path, smaller: Path, tmp_path: Path) -> None:
     """Its decoder is a matrix of its own, of which the columns are kept."""
-    model = onnx.load(whole)
+    model = onnx.load(document_graph)
     (transposed,) = (node for node in model.graph.node if node.op_type == "Transpose" and "table" in node.input[0])
     (table,) = (each for each in model.graph.initializer if each.name == transposed.input[0])
     matrix = np.ascontiguousarray(numpy_helper.to_array(table).T)
@@ -122,9 +114,9 @@ def test_the_pass_is_used_only_when_asked_for() -> None:
     assert "keep entries" not in [each.name for each in passes("cpu", positions=512)]
 
 
-def test_what_the_pass_requires(whole: Path, tmp_path: Path) -> None:
+def test_what_the_pass_requires(document_graph: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="'keep entries' requires logits of more than 20480 entries, but there"):
-        KeepEntries((1, 20_480))(Graph(whole), tmp_path / "kept.onnx")
+        KeepEntries((1, 20_480))(Graph(document_graph), tmp_path / "kept.onnx")
 
 
 @pytest.mark.parametrize("entries", [[], [3, 3], [5, 4], [-1, 2], [1, 20_480], [1.0], [True], {"1": 2}, "1"])

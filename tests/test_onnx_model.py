@@ -148,7 +148,7 @@ def document(folder: Path) -> tuple[ExportManifest, GraphRole]:
 
 
 SPLADE: dict[str, Any] = {"pooling": "max", "activation": "log1p_relu"}
-"""What the authors of a graph without modules.json publish."""
+"""Options for a graph without modules.json, as its authors publish them."""
 
 
 def weights_of(folder: Path, **interpretation: Any) -> np.ndarray:

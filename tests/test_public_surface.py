@@ -205,7 +205,7 @@ OPTIONS_BY_POSITION = {
     "spladerunner.SparseVector.prune": ["min_weight"],
     "spladerunner.SparseVector.to_scipy": ["size"],
 }
-"""What may be given by position, beside what must be given; all other options of these classes have names."""
+"""Optional arguments that may be given by position; all others of these classes are given by name."""
 
 
 @pytest.mark.parametrize("kind", ["Expander", "SparseVector", "Vocabulary"])
@@ -231,7 +231,7 @@ def test_the_data_of_an_error_is_given_by_name() -> None:
 
 
 def test_records_are_frozen() -> None:
-    """Those that are shared: of a public module, and not for one function's use."""
+    """Checks the records of public modules; a record that one function uses alone is left out."""
     package = importlib.import_module("spladerunner")
     seen = 0
     for info in pkgutil.walk_packages(package.__path__, "spladerunner."):

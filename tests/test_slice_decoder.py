@@ -27,17 +27,9 @@ TEXTS = ["x", "the moon orbits the earth", "a river bank is where the trout are 
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded document graph with its weights inside."""
-    path = tmp_path_factory.mktemp("whole") / "doc.onnx"
-    onnx.save(onnx.load(embedded_folder() / "doc.onnx"), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def sliced(whole: Path) -> Path:
+def sliced(document_graph: Path) -> Path:
     """In slices of 16 positions."""
-    result = SliceDecoder(slice_bytes=0)(Graph(whole), whole.with_name("sliced.onnx"))
+    result = SliceDecoder(slice_bytes=0)(Graph(document_graph), document_graph.with_name("sliced.onnx"))
     assert result.changed and result.note == "16 positions a slice"
     return result.graph.path
 
@@ -49,9 +41,9 @@ def outputs(graph: Path, lengths: tuple[int, ...]) -> Iterator[NDArray[np.floati
         yield session.run(TokenizedText(ids, np.ones_like(ids), np.zeros_like(ids), length))
 
 
-def test_the_largest_logits_are_bit_for_bit_those_of_the_whole(whole: Path, sliced: Path) -> None:
+def test_the_largest_logits_are_bit_for_bit_those_of_the_whole(document_graph: Path, sliced: Path) -> None:
     lengths = (2, 3, 15, 16, 17, 31, 32, 33, 100, 256)
-    for logits, largest in zip(outputs(whole, lengths), outputs(sliced, lengths), strict=True):
+    for logits, largest in zip(outputs(document_graph, lengths), outputs(sliced, lengths), strict=True):
         assert largest.shape == (1, 1, logits.shape[2])
         assert np.array_equal(largest[0, 0], logits[0].max(axis=0))
 
@@ -70,9 +62,9 @@ def test_such_a_graph_cannot_be_summed(sliced: Path) -> None:
         GraphEncoder(Session(sliced), Expander().vocabulary, "sum", "log1p_relu")
 
 
-def test_the_matrix_stays_single(whole: Path, sliced: Path) -> None:
+def test_the_matrix_stays_single(document_graph: Path, sliced: Path) -> None:
     """It is the embedding's too, transposed as the graph is opened."""
-    assert sliced.stat().st_size < whole.stat().st_size + 10_000
+    assert sliced.stat().st_size < document_graph.stat().st_size + 10_000
 
 
 def test_large_logits_alone_are_sliced() -> None:
@@ -85,10 +77,10 @@ def test_large_logits_alone_are_sliced() -> None:
     assert "slice decoder" not in names(512, 30_522) + names(256, 20_480) + names(8192, 30_522, "sum")
 
 
-def test_what_the_pass_requires_and_ensures(whole: Path, sliced: Path, tmp_path: Path) -> None:
+def test_what_the_pass_requires_and_ensures(document_graph: Path, sliced: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"'slice decoder' requires logits by a DynamicQuantizeMatMul, but Unsq"):
         SliceDecoder()(Graph(sliced), tmp_path / "again.onnx")
-    model = onnx.load(whole)
+    model = onnx.load(document_graph)
     with pytest.raises(UnmetError, match=r"the largest logits \(1, 1, V\) by a loop"):
         SliceDecoder().ensures(model)
     model.graph.node.append(helper.make_node("Identity", ["logits"], ["other"]))

@@ -97,7 +97,7 @@ def test_fused_attention_is_compared_over_the_whole_vocabulary(
 def test_a_graph_of_over_2_gb_is_converted_with_its_weights_beside_it(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the real size is: 568 million weights."""
+    """Stores weights beside the graph, as the real size, 568 million weights, requires."""
     converted = convert
 
     def convert_apart(*arguments: Any) -> Any:

@@ -9,7 +9,7 @@ from spladerunner.readers.records import Record
 from spladerunner.vector import SparseVector
 
 State = dict[str, Any]
-"""How far a job is, with the keys of START; and what else its writer keeps."""
+"""Progress of a job, with the keys of START, and the fields that its writer adds."""
 
 COUNTS = ("cut", "tokens", "lost")
 """Keys of a state: texts that are cut, tokens of all texts, and those of them that are not read."""

@@ -1,4 +1,4 @@
-"""What keeps CUDA from starting: driver, cards, and cuDNN, as found here."""
+"""Diagnosis of CUDA: finds driver, cards and cuDNN, and names what is missing."""
 
 from __future__ import annotations
 

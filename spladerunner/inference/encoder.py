@@ -169,7 +169,7 @@ class TokenHeadEncoder(GraphEncoder):
 
 
 GRAPH_ENCODERS: Mapping[str, type[GraphEncoder]] = {"masked_lm": GraphEncoder, "token": TokenHeadEncoder}
-"""What runs a graph, by the name of its head in HEADS."""
+"""Encoder of a graph, by the name of its head in HEADS."""
 
 
 class TokenWeightsEncoder:

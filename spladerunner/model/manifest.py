@@ -25,7 +25,7 @@ RoleName = Literal["doc", "query"]
 ROLES: tuple[RoleName, ...] = get_args(RoleName)
 
 QUERIES = ("model", "idf", "ones")
-"""What may serve queries without a manifest: the document model, the weights in idf.json, or weight 1 each token."""
+"""Sources of query weights without a manifest: the document model, the weights in idf.json, or weight 1 each token."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How a bundle was made, as manifest.json records it. Export writes it and cards show it; a run does not need it.
+"""Origin of a bundle, as manifest.json records it. Export writes it and cards show it; a run does not need it.
 
 A module of its own because each dataclass costs the start of every run half a millisecond.
 """

@@ -19,7 +19,7 @@ from tests.page_runner import blocks
 from tests.small_model import SPECIAL, SYMMETRIC, TOKENS, SmallGraph, tokenizer
 
 FORMER = Path(sys.prefix) / "spladerunner-0.1"
-"""Where `make engines` installs SPLADERunner 0.1, apart from the environment: it has the name of this package."""
+"""Folder where `make engines` installs SPLADERunner 0.1, outside the environment, as it has this package's name."""
 
 CODE = [
     block.content

@@ -64,7 +64,7 @@ COPY = "SPLADERUNNER_MUTATION_COPY"
 
 
 class Tests(NamedTuple):
-    """What the quick tests run. seconds: of each test. of_line: the tests of each line, by module.
+    """Coverage of the tests. seconds: of each test. of_line: the tests of each line, by module.
 
     Tests that fail without a mutant are left out.
     """
