@@ -156,6 +156,8 @@ def _row(name: RoleName, role: Role) -> str:
         served_by = f"{role.graph}, {role.pooling} of {role.activation}"
         if role.head == "token":
             served_by += ", a weight for each token of the text alone"
+        if role.lexical:
+            served_by += ", of which a vector keeps the tokens of its text"
         if role.entries:
             served_by += f", for the vocabulary entries in {role.entries} alone"
         if role.quantization == _PUBLISHED:

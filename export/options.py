@@ -20,6 +20,7 @@ class ExportOptions:
     output: the bundle's folder, which must not exist.
     target: "cpu" for int8 graphs, "cuda" for float16 graphs that return pooled weights.
     inference_free: gives each query token the weight 1, without a query model.
+    lexical: the vectors of queries keep only the tokens of the query.
     pooling, activation: names as in a manifest, for checkpoints whose files do not state them.
     allow_pickle: accepts weights that are not safetensors.
     name, license: for manifest and card; by default the folder's name and the license on the checkpoint's own card.
@@ -37,6 +38,7 @@ class ExportOptions:
     query: str | os.PathLike[str] | None = None
     target: Target = "cpu"
     inference_free: bool = False
+    lexical: bool = False
     pooling: str | None = None
     activation: str | None = None
     allow_pickle: bool = False
@@ -55,6 +57,7 @@ class ExportOptions:
         options = {
             "--for": self.target if self.target != "cpu" else None,
             "--inference-free": self.inference_free,
+            "--lexical": self.lexical,
             "--pooling": self.pooling,
             "--activation": self.activation,
             "--allow-pickle": self.allow_pickle,

@@ -120,6 +120,8 @@ class _Export:
                 roles[name], agreements[name] = self._export_token_weights(name, served)
             else:
                 roles[name], agreements[name] = self._export_graph(name, served)
+        if self._options.lexical:
+            roles["query"] = self._lexical(roles["query"])
         for name, agreement in agreements.items():
             if warning := density_warning(agreement, len(vocabulary)):
                 self._progress(f"warning: {name}: {warning}")
@@ -146,6 +148,15 @@ class _Export:
                 document.converter,
             ),
         )
+
+    def _lexical(self, query: Role) -> GraphRole:
+        if isinstance(query, TokenWeightsRole):
+            raise CheckpointError(
+                f"{self._sources['doc'].name} has a weight for each query token, and no query model: leave --lexical "
+                "out.",
+                path=self._sources["doc"].folder,
+            )
+        return replace(query, lexical=True)
 
     def _export_graph(self, name: RoleName, model: LanguageModel) -> tuple[GraphRole, Agreement]:
         graph = self._bundle / f"{name}.onnx"

@@ -17,7 +17,7 @@ from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.model.graph import read_or_map
 from spladerunner.model.manifest import RoleName
 from spladerunner.model.onnx_file import output_rank
-from spladerunner.model.registry import find_published
+from spladerunner.model.registry import find_model, find_published
 from spladerunner.model.sentence_transformers import Layout, MaskedLanguageModel, RoleSpec, StaticEmbedding, read_layout
 from spladerunner.model.token_weights import IDF
 
@@ -33,7 +33,7 @@ def open_roles(doc: Source, query: Source | None, options: ExportOptions) -> dic
 
     Raises CheckpointError if files and options contradict each other or leave something open.
     """
-    _check_options(query, options)
+    _check_options(doc, query, options)
     layout = _layout(doc.folder)
     document = layout.doc if layout else _unstated(doc, options)
     if not isinstance(document, MaskedLanguageModel):
@@ -104,9 +104,18 @@ def _gives_logits(graph: Path) -> bool:
         return False
 
 
-def _check_options(query: Source | None, options: ExportOptions) -> None:
+def _check_options(doc: Source, query: Source | None, options: ExportOptions) -> None:
     if query and options.inference_free:
         raise CheckpointError("A query checkpoint and --inference-free exclude each other: give one of them.")
+    if options.lexical and options.inference_free:
+        raise CheckpointError("--lexical needs a query model, and --inference-free is for none: give one of them.")
+    if options.lexical and options.target == "cuda":
+        raise CheckpointError("--lexical is for queries on CPUs: leave it or --for cuda out.")
+    spec = find_model(doc.name)
+    if spec and spec.lexical and not options.lexical:
+        raise CheckpointError(
+            f"Queries of {doc.name} keep only their own tokens: give --lexical.", path=doc.folder, name=doc.name
+        )
     if options.vocabulary is not None and options.target == "cuda":
         raise CheckpointError("--vocabulary makes decoders for CPUs smaller: leave it or --for cuda out.")
     for option, given, known in (

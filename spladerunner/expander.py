@@ -16,7 +16,7 @@ from spladerunner.errors import IntegrityError, ModelFilesError
 from spladerunner.inference.admission import Admission
 from spladerunner.inference.arena import products_saturate
 from spladerunner.inference.cpu_count import available_cores
-from spladerunner.inference.encoder import GRAPH_ENCODERS, Encoder, TokenWeightsEncoder
+from spladerunner.inference.encoder import GRAPH_ENCODERS, Encoder, LexicalEncoder, TokenWeightsEncoder
 from spladerunner.inference.fork import renew_in_child
 from spladerunner.inference.pooling import ACTIVATIONS, POOLINGS
 from spladerunner.inference.providers import CPU, Provider, check_providers, check_target, device_of
@@ -27,7 +27,7 @@ from spladerunner.log import debug
 from spladerunner.model.bundle import Bundle
 from spladerunner.model.hub import find_folder
 from spladerunner.model.integrity import BackgroundCall, digest_of_text
-from spladerunner.model.manifest import QUERIES, ROLES, GraphRole, RoleName, TokenWeightsRole, VocabularyRecord
+from spladerunner.model.manifest import QUERIES, ROLES, GraphRole, Role, RoleName, TokenWeightsRole, VocabularyRecord
 from spladerunner.models import EMBEDDED
 from spladerunner.vector import SparseVector, similarity
 from spladerunner.vocabulary import Vocabulary
@@ -512,11 +512,12 @@ class Expander:
             with self._opening:
                 if name not in self._encoders:
                     self._encoders[name] = self._shared(name) or self._open(name)
-        return self._encoders[name]
+        role, encoder = self._bundle.roles[name], self._encoders[name]
+        return LexicalEncoder(encoder) if isinstance(role, GraphRole) and role.lexical else encoder
 
     def _shared(self, name: RoleName) -> Encoder | None:
         """The other role's encoder, if one graph serves both; they may read different lengths."""
-        served_by = {each: replace(role, max_length=0, prompt=None) for each, role in self._bundle.roles.items()}
+        served_by = {each: _served_by(role) for each, role in self._bundle.roles.items()}
         return next((found for each, found in self._encoders.items() if served_by[each] == served_by[name]), None)
 
     def _open(self, name: RoleName) -> Encoder:
@@ -632,6 +633,12 @@ def _iterable(texts: str | Iterable[str]) -> Iterable[str]:
     if isinstance(texts, bytes | bytearray | Mapping) or not isinstance(texts, Iterable):
         raise TypeError(f"texts must be a str or an iterable of str, not {type(texts).__name__}")
     return texts
+
+
+def _served_by(role: Role) -> Role:
+    """The role without what two roles of one graph may differ in."""
+    role = replace(role, max_length=0, prompt=None)
+    return replace(role, lexical=False) if isinstance(role, GraphRole) else role
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from spladerunner.inference import providers
 from spladerunner.inference.encoder import TokenWeightsEncoder
 from spladerunner.inference.providers import CPU
 from spladerunner.inference.tokenizer import Tokenizer
-from spladerunner.model.manifest import TokenWeightsRole
+from spladerunner.model.manifest import MANIFEST, GraphRole, Manifest, RoleName, TokenWeightsRole
 from tests.small_model import (
     SPECIAL,
     TOKENS,
@@ -29,6 +30,21 @@ from tests.small_model import (
 def small(tmp_path: Path) -> Tokenizer:
     tokenizer().save(str(tmp_path / "tokenizer.json"))
     return Tokenizer(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize("first", ["doc", "query"])
+def test_a_lexical_role_keeps_the_tokens_of_its_text(tmp_path: Path, first: RoleName) -> None:
+    plain = write_bundle(tmp_path / "plain")
+    lexical = write_bundle(tmp_path / "lexical")
+    roles = Manifest.read(lexical / MANIFEST).roles
+    assert isinstance(roles["doc"], GraphRole)
+    change_manifest(lexical, roles={"doc": roles["doc"], "query": replace(roles["doc"], lexical=True)})
+    expander, text = Expander(lexical), "the cat sat on the mat"
+    expander.encode(text, role=first)  # one graph serves both, whichever is opened first
+    expected = Expander(plain).expand(text)[0]
+    assert expander.expand(text) == [expected]
+    assert expander.expand_query(text) == [{word: expected[word] for word in text.split() if word in expected}]
+    assert 0 < len(expander.expand_query(text)[0]) < len(expected)
 
 
 def test_token_weights_count_each_token_once_and_special_ones_never(tmp_path: Path, small: Tokenizer) -> None:

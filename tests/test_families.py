@@ -21,6 +21,8 @@ from spladerunner.export.checkpoint import Checkpoint
 from spladerunner.export.graph import GraphBuilder, passes_of
 from spladerunner.export.passes import QUANTIZATIONS
 from spladerunner.export.passes.quantize import Quantize
+from spladerunner.export.roles import open_roles
+from spladerunner.export.source import Source
 from spladerunner.export.token_weights import TokenWeights
 from spladerunner.export.verify import GraphVerifier, verification_texts
 from spladerunner.inference import providers
@@ -181,10 +183,37 @@ def test_inference_free_queries_weigh_each_token_one(tmp_path: Path) -> None:
     assert Expander(folder).expand_query("the cat the mat") == [{"the": 1.0, "cat": 1.0, "mat": 1.0}]
 
 
+def test_lexical_queries_are_weighed_and_not_expanded(tmp_path: Path) -> None:
+    checkpoint = save_bert(tmp_path / "checkpoint")
+    folder = export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", lexical=True))
+    expander = Expander(folder)
+    (document,) = expander.expand("the cat")
+    assert expander.expand_query("the cat") == [
+        {token: weight for token, weight in document.items() if token in ("the", "cat")}
+    ]
+    card = (folder / "README.md").read_text()
+    assert "of which a vector keeps the tokens of its text" in card and "--lexical" in card
+
+
+def test_lexical_queries_need_a_model(tmp_path: Path) -> None:
+    checkpoint = add_idf(save_bert(tmp_path / "checkpoint"), {"cat": 1.5})
+    options = ExportOptions(checkpoint, tmp_path / "bundle", activation="log1p_relu", lexical=True)
+    with pytest.raises(CheckpointError, match="has a weight for each query token, and no query model: leave --lexical"):
+        export_bundle(options)
+
+
+def test_a_known_lexical_model_needs_the_option(tmp_path: Path) -> None:
+    source = Source("naver/splade-v3-lexical", tmp_path, None)
+    with pytest.raises(CheckpointError, match=r"Queries of naver/splade-v3-lexical keep only their own .* --lexical"):
+        open_roles(source, None, ExportOptions(tmp_path, tmp_path / "bundle"))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"query": "itself", "inference_free": True}, "exclude each other"),
+        ({"lexical": True, "inference_free": True}, "--lexical needs a query model, and --inference-free is for none"),
+        ({"lexical": True, "target": "cuda"}, "--lexical is for queries on CPUs"),
         ({"activation": "softmax"}, "--activation softmax is not known"),
         ({"pooling": "mean"}, "--pooling mean is not known"),
     ],

@@ -211,6 +211,7 @@ def check_known(spec: ModelSpec, folder: Path) -> None:
     assert len(doc.checkpoint.revision or "") == 40
     assert manifest.verification is not None and manifest.verification.shortfalls == ()
     assert (doc.head, doc.pooling, doc.activation) == (spec.head, spec.pooling, spec.activation)
+    assert isinstance(query, TokenWeightsRole) or query.lexical == spec.lexical
     if spec.query is None:
         assert isinstance(query, TokenWeightsRole)
     else:
@@ -230,6 +231,9 @@ def test_every_known_model_over_loopback(
             (vector,) = expander.encode("the cat sat", role=role)  # type: ignore[arg-type]
             expected = published_weights(spec, checkpoints[repository], ["the cat sat"])[0]
             expected[len(expander.vocabulary) :] = 0  # rows that round the vocabulary up
+            if spec.lexical and role == "query":
+                kept = [TOKENS.index(word) for word in ("the", "cat", "sat")]
+                expected[[at for at in range(expected.size) if at not in kept]] = 0
             found = np.zeros_like(expected)
             found[vector.indices] = vector.values
             assert cosine(found, expected) > 0.99

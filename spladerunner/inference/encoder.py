@@ -168,6 +168,22 @@ class TokenHeadEncoder(GraphEncoder):
         return sparsify_tokens(output[0, :, 0], text.ids[0], self._vocabulary.carries_weight, self._activation)
 
 
+class LexicalEncoder:
+    """Keeps of the vectors of an encoder only the tokens of the text: they are weighed, and none is added.
+
+    SPLADE-v3-Lexical does so with queries (Lassance et al., 2024, arXiv 2403.06789).
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+
+    def __call__(self, text: TokenizedText) -> SparseVector:
+        """The vector of the text. Raises what the encoder raises."""
+        vector = self._encoder(text)
+        kept = np.isin(vector.indices, text.ids)
+        return SparseVector(vector.indices[kept], vector.values[kept])
+
+
 GRAPH_ENCODERS: Mapping[str, type[GraphEncoder]] = {"masked_lm": GraphEncoder, "token": TokenHeadEncoder}
 """Encoder of a graph, by the name of its head in HEADS."""
 

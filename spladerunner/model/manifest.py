@@ -57,7 +57,8 @@ class GraphRole:
     POOLINGS and ACTIVATIONS. positions: the most tokens that the model accepts, None if it sets no limit.
     external_data: the files of weights that the graph reads. quantization: of its weights, in words. prompt: the
     model reads it before every text. head: a name in HEADS, what the graph gives at each position. entries: a JSON file
-    of the vocabulary entries that the graph weighs, ascending; None for all of them.
+    of the vocabulary entries that the graph weighs, ascending; None for all of them. lexical: a vector keeps only the
+    tokens of its text.
     """
 
     graph: str
@@ -71,6 +72,7 @@ class GraphRole:
     prompt: str | None = None
     head: str = "masked_lm"
     entries: str | None = None
+    lexical: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ class ModelSpec(NamedTuple):
     if queries need no model. shape: architecture, in words. parameters: of both graphs, in millions. license, score: of
     the weights, as `published` has them; None if they are not found there. onnx: the Hub repository of a graph that is
     ready to run, None if none is known. vocabulary: number of tokens. pooling, activation, head: as in a manifest.
-    pickled: the weights are published only as a pickle, which an export must be allowed to read. languages: codes of
-    ISO 639-1. published: the page with license and score.
+    lexical: queries keep only their own tokens. pickled: the weights are published only as a pickle, which an export
+    must be allowed to read. languages: codes of ISO 639-1. published: the page with license and score.
 
     >>> from spladerunner import list_models
     >>> list_models()[0].license
@@ -37,6 +37,7 @@ class ModelSpec(NamedTuple):
     languages: tuple[str, ...] = ("en",)
     published: str = ""
     head: str = "masked_lm"
+    lexical: bool = False
 
     @property
     def commercial_use(self) -> bool | None:
@@ -65,8 +66,9 @@ class ModelSpec(NamedTuple):
         """
         query = f" --query {self.query}" if self.query not in (None, self.doc) else ""
         inference_free = " --inference-free" if self.query is None else ""
+        lexical = " --lexical" if self.lexical else ""
         allow_pickle = " --allow-pickle" if self.pickled else ""
-        return f"spladerunner export --doc {self.doc}{query}{inference_free}{allow_pickle} -o FOLDER"
+        return f"spladerunner export --doc {self.doc}{query}{inference_free}{lexical}{allow_pickle} -o FOLDER"
 
     @property
     def command(self) -> str | None:
@@ -125,6 +127,9 @@ _MODELS = (
     _pair("naver/efficient-splade-VI-BT-large", "DistilBERT and BERT-tiny", 71, _score(38.0)),
     _symmetric("naver/splade-v3", "BERT-base", 110, _NAVER, _score(40.2, 0.517))._replace(pickled=True),
     _symmetric("naver/splade-v3-distilbert", "DistilBERT", 67, _NAVER, _score(38.7, 0.500))._replace(pickled=True),
+    _symmetric(
+        "naver/splade-v3-lexical", "BERT-base, queries keep their own tokens", 110, _NAVER, _score(40.0, 0.491)
+    )._replace(pickled=True, lexical=True),
     _inference_free("naver/splade-v3-doc", "BERT-base", 110, _NAVER, _score(37.8, 0.470))._replace(pickled=True),
     _symmetric("naver/splade-cocondenser-ensembledistil", "BERT-base", 110, _NAVER, _score(38.3)),
     _symmetric("naver/splade_v2_distil", "DistilBERT", 67, _NAVER, _score(36.8)),
