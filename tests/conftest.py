@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spladerunner import Expander
+from spladerunner.model.manifest import MANIFEST
 from spladerunner.models import embedded_folder
 from tests.small_model import write_bundle
 
@@ -77,12 +79,34 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def document_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded document graph with its weights inside."""
+    """The embedded document graph with its weights inside, and its decoder in one product, as of wide models."""
+    return _decoded_whole("doc.onnx", tmp_path_factory.mktemp("embedded"))
+
+
+@pytest.fixture(scope="session")
+def whole_logits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded pair as a bundle whose graphs give all logits, as those of wide models do."""
+    from spladerunner.export.passes import Graph
+    from spladerunner.export.passes.external_data import ExternalData
+    from tests.small_model import change_manifest, records
+
+    folder = Path(shutil.copytree(embedded_folder(), tmp_path_factory.mktemp("whole") / "bundle"))
+    for name in ("doc.onnx", "query.onnx"):
+        ExternalData()(Graph(_decoded_whole(name, folder.parent)), folder / name)
+    names = sorted(each.name for each in folder.iterdir() if each.is_file() and each.name != MANIFEST)
+    change_manifest(folder, files=records(folder, *names))
+    return folder
+
+
+def _decoded_whole(name: str, folder: Path) -> Path:
     import onnx
 
-    path = tmp_path_factory.mktemp("embedded") / "doc.onnx"
-    onnx.save(onnx.load(embedded_folder() / "doc.onnx"), path)
-    return path
+    from tests.small_model import decode_whole
+
+    model = onnx.load(embedded_folder() / name)
+    decode_whole(model.graph)
+    onnx.save(model, folder / name)
+    return folder / name
 
 
 @pytest.fixture

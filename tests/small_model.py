@@ -192,3 +192,32 @@ def records(folder: Path, *names: str) -> dict[str, FileRecord]:
 def change_manifest(folder: Path, **changes: Any) -> None:
     """Replaces fields of a bundle's Manifest."""
     replace(Manifest.read(folder / MANIFEST), **changes).write(folder / MANIFEST)
+
+
+def decode_whole(graph: onnx.GraphProto) -> None:
+    """Undoes DecodeRows in place: whole logits, by one product with the int8 embedding transposed."""
+    from spladerunner.export.passes.unused import remove_unused  # some environments have no export
+
+    made = {output: node for node in graph.node for output in node.output}
+    size = graph.output[0].type.tensor_type.shape.dim[2].dim_value
+    table = made["rows_0"].input[0]
+    (stored,) = (constant for constant in graph.initializer if constant.name == table)
+    stored.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(stored).astype(int) - 128).astype(np.int8), table))
+    (shift,) = (node for node in graph.node if f"{table}_middle" in node.input)
+    made[shift.input[0]].output[0] = shift.output[0]
+    graph.node.remove(shift)
+    hidden, scale, bias = (
+        made[name].input[at] for name, at in (("rows_bytes", 0), ("rows_scale", 1), ("rows_biased", 1))
+    )
+    graph.initializer.append(numpy_helper.from_array(np.zeros(size, dtype=np.int8), "zero"))
+    graph.node.extend(
+        [
+            helper.make_node("Transpose", [table], ["matrix"], perm=[1, 0]),
+            helper.make_node(
+                "DynamicQuantizeMatMul", [hidden, "matrix", scale, "zero", bias], ["logits"], domain="com.microsoft"
+            ),
+        ]
+    )
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "length", size]))
+    remove_unused(graph)

@@ -57,7 +57,6 @@ from spladerunner import Expander
 from spladerunner.distributed.worker import TableEncoder, WorkerModel
 from spladerunner.inference.providers import CPU
 from spladerunner.inference.tokenizer import Tokenizer
-from spladerunner.models import embedded_folder
 from tests.conftest import ROOT
 from tests.small_model import SmallGraph, write_bundle
 
@@ -796,11 +795,10 @@ def test_operations_of_bert_base() -> None:
     "change",
     [levers.embed_from_columns, levers.pool_logits, levers.pool_integers, partial(levers.pool_integers, tile=4096)],
 )
-def test_variants_of_the_embedded_graph_pool_the_same_logits(change: Any, tmp_path: Path) -> None:
-    exported = embedded_folder() / "doc.onnx"
+def test_variants_of_the_embedded_graph_pool_the_same_logits(change: Any, document_graph: Path, tmp_path: Path) -> None:
     text = levers.random_text(20)
-    expected = levers.pool(open_session(exported), text)
-    found = levers.pool(open_session(levers.edit(exported, tmp_path / "edited.onnx", change)), text)
+    expected = levers.pool(open_session(document_graph), text)
+    found = levers.pool(open_session(levers.edit(document_graph, tmp_path / "edited.onnx", change)), text)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

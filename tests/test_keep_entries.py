@@ -110,7 +110,7 @@ def test_an_embedding_that_is_not_tied(document_graph: Path, smaller: Path, tmp_
 
 def test_the_pass_is_used_only_when_asked_for() -> None:
     names = [each.name for each in passes("cpu", positions=512, vocabulary_size=105_879, entries=(1, 2, 3))]
-    assert names[-3:] == ["tie embedding", "keep entries", "external data"]  # slices are not needed any more
+    assert names[-3:] == ["keep entries", "decode rows", "external data"]  # slices are not needed any more
     assert "keep entries" not in [each.name for each in passes("cpu", positions=512)]
 
 

@@ -175,7 +175,7 @@ def test_passes_of_equal_options_are_equal() -> None:
     assert passes("cpu", positions=64) == passes("cpu", positions=64)
     different = passes("cpu", positions=64, quantization=QUANTIZATIONS[1])
     equal = [one == other for one, other in zip(passes("cpu", positions=64), different, strict=True)]
-    assert equal == [True, True, False, True, True, True]
+    assert equal == [True, True, False, True, True, True, True]
 
 
 def test_a_second_list_runs_only_the_passes_that_differ(checkpoint: Checkpoint, tmp_path: Path) -> None:

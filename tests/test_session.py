@@ -191,7 +191,7 @@ def test_an_arena_that_the_program_has_made_before_serves_too(tmp_path: Path) ->
 ORDER = """
 import resource, sys
 from spladerunner import Expander
-expander, role = Expander(threads=int(sys.argv[2])), sys.argv[3]
+expander, role = Expander(sys.argv[4], threads=int(sys.argv[2])), sys.argv[3]
 texts = ["cat " * length for length in range(1, 255)]
 if sys.argv[1] == "descending":
     texts.reverse()
@@ -207,9 +207,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 @pytest.mark.slow
 @pytest.mark.parametrize("role", ["doc", "query"])
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_peak_memory_is_that_of_the_longest_text_in_any_order(threads: str, role: str) -> None:
+def test_peak_memory_is_that_of_the_longest_text_in_any_order(threads: str, role: str, whole_logits: Path) -> None:
+    command = [sys.executable, "-c", ORDER]
     peaks = {
-        order: int(subprocess.check_output([sys.executable, "-c", ORDER, order, threads, role], text=True))
+        order: int(subprocess.check_output([*command, order, threads, role, str(whole_logits)], text=True))
         for order in ("descending", "ascending")
     }
     assert peaks["ascending"] <= 1.3 * peaks["descending"], peaks
@@ -222,7 +223,7 @@ from spladerunner.inference.arena import PATIENCE
 def megabytes():
     (line,) = (line for line in open("/proc/self/status") if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
-expander, role = Expander(threads=int(sys.argv[1])), sys.argv[2]
+expander, role = Expander(sys.argv[3], threads=int(sys.argv[1])), sys.argv[2]
 expander.encode(["a short text"] * 8, role=role)
 expander.encode(["a short text"] * 8)
 short = megabytes()
@@ -235,10 +236,11 @@ print(short, long, megabytes())
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("threads", "role"), [("1", "doc"), ("4", "doc"), ("1", "query"), ("4", "query")])
-def test_memory_that_only_long_texts_needed_is_given_back(threads: str, role: str) -> None:
+def test_memory_that_only_long_texts_needed_is_given_back(threads: str, role: str, whole_logits: Path) -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not say how much memory a process has in /proc")
-    printed = subprocess.check_output([sys.executable, "-c", MEMORY, threads, role], text=True)
+    command = [sys.executable, "-c", MEMORY, threads, role, str(whole_logits)]
+    printed = subprocess.check_output(command, text=True)
     short, long, later = map(float, printed.split())
     assert long - short > 15, "256 tokens give 20 MB of logits"
     assert later - short < (long - short) / 3

@@ -78,10 +78,18 @@ def test_large_logits_alone_are_sliced() -> None:
 
 
 def test_what_the_pass_requires_and_ensures(document_graph: Path, sliced: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"'slice decoder' requires logits by a DynamicQuantizeMatMul, but Unsq"):
-        SliceDecoder()(Graph(sliced), tmp_path / "again.onnx")
+    found = SliceDecoder()(Graph(sliced), tmp_path / "again.onnx")
+    assert not found.changed and found.note == "not needed: the decoder is rows"
     model = onnx.load(document_graph)
-    with pytest.raises(UnmetError, match=r"the largest logits \(1, 1, V\) by a loop"):
+    (decoder,) = (node for node in model.graph.node if "logits" in node.output)
+    decoder.op_type = "MatMul"
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(
+        CheckpointError, match=r"'slice decoder' requires logits by a DynamicQuantizeMatMul, but MatMul"
+    ):
+        SliceDecoder()(Graph(tmp_path / "other.onnx"), tmp_path / "again.onnx")
+    model = onnx.load(document_graph)
+    with pytest.raises(UnmetError, match=r"the largest logits \(1, 1, V\), but the output is logits"):
         SliceDecoder().ensures(model)
     model.graph.node.append(helper.make_node("Identity", ["logits"], ["other"]))
     model.graph.output[0].name = "nothing"

@@ -134,28 +134,28 @@ def scale_each_token(graph: Path, changed: Path) -> Path:
 
 def measure(models: Path, texts: Sequence[TokenizedText], cores: int) -> dict[str, Any]:
     """Documents a second in each round, and the largest difference of a weight, by variant."""
-    shipped = embedded_folder() / "doc.onnx"
+    alone = models / "passes" / "tie-embedding.onnx"
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        # Padding needs the attention mask, which the shipped graph does not have.
+        # Padding needs the attention mask, and all logits. The other graph has the same decoder, in one product.
         masked = build_masked(models, scratch)
         token_scales = scale_each_token(scratch / "quantize.onnx", scratch / "token-scales.onnx")
-        shipped_one, shipped_all = open_session(shipped), open_session(shipped, cores)
+        alone_one, alone_all = open_session(alone), open_session(alone, cores)
         masked_one, masked_all = open_session(masked), open_session(masked, cores)
         scaled_one, scaled_all = open_session(token_scales), open_session(token_scales, cores)
-    sessions = [shipped_one, shipped_one, masked_one, masked_one, scaled_one, scaled_one]
+    sessions = [alone_one, alone_one, masked_one, masked_one, scaled_one, scaled_one]
     calls: list[Callable[[], list[Weights]]] = [
-        partial(run_one_by_one, shipped_one, texts, cores),
-        partial(run_one_by_one, shipped_all, texts, 1),
+        partial(run_one_by_one, alone_one, texts, cores),
+        partial(run_one_by_one, alone_all, texts, 1),
         partial(run_padded, masked_all, texts, 8),
         partial(run_padded, masked_all, texts, 32),
         partial(run_one_by_one, scaled_one, texts, cores),
         partial(run_padded, scaled_all, texts, 8),
     ]
     names = variants(cores)
-    alone = {session: run_one_by_one(session, texts, 1) for session in (shipped_one, masked_one, scaled_one)}
+    singly = {session: run_one_by_one(session, texts, 1) for session in (alone_one, masked_one, scaled_one)}
     differences = {
-        name: max(float(np.abs(a - b).max()) for a, b in zip(call(), alone[session], strict=True))
+        name: max(float(np.abs(a - b).max()) for a, b in zip(call(), singly[session], strict=True))
         for name, session, call in zip(names, sessions, calls, strict=True)
     }
     times = in_rounds({name: partial(seconds, call) for name, call in zip(names, calls, strict=True)})

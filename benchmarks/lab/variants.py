@@ -8,16 +8,17 @@ from benchmarks.workload import FP32
 
 
 def build_masked(models: Path, folder: Path) -> Path:
-    """Runs the passes of the export except FuseAttention, which removes the attention mask; returns the graph.
+    """Runs the passes of the export but those for texts that run alone, without a mask; returns the graph.
 
     folder: receives the graph of each pass, such as quantize.onnx.
     """
     from spladerunner.export.passes import Graph, passes
+    from spladerunner.export.passes.decode_rows import DecodeRows
     from spladerunner.export.passes.fuse_attention import FuseAttention
 
     folder.mkdir(parents=True, exist_ok=True)
     graph = Graph(models / FP32 / "model.onnx")
     for each in passes("cpu", positions=0):  # FuseAttention alone reads the positions
-        if not isinstance(each, FuseAttention):
+        if not isinstance(each, (FuseAttention, DecodeRows)):
             graph = each(graph, folder / f"{each.name.replace(' ', '-')}.onnx").graph
     return graph.path

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from spladerunner.export.options import Target
 from spladerunner.export.passes.append_pooling import AppendPooling
 from spladerunner.export.passes.contract import Graph, Pass, Result
+from spladerunner.export.passes.decode_rows import DecodeRows
 from spladerunner.export.passes.external_data import ExternalData
 from spladerunner.export.passes.float16 import Float16
 from spladerunner.export.passes.fuse_attention import FuseAttention
@@ -42,7 +43,7 @@ def passes(
 
     Examples:
         >>> [each.name for each in passes("cpu", positions=512)]
-        ['optimize', 'fuse attention', 'quantize', 'fuse operators', 'tie embedding', 'external data']
+        ['optimize', 'fuse attention', 'quantize', 'fuse operators', 'tie embedding', 'decode rows', 'external data']
         >>> [each.name for each in passes("cpu", positions=8192, head="token")]
         ['quantize embedding', 'optimize', 'fuse attention', 'split feed-forward', 'quantize', 'fuse operators', ...]
         >>> [each.name for each in passes("cuda", positions=512)]
@@ -69,6 +70,7 @@ def passes(
         FuseOperators(),
         TieEmbedding(),
         *([KeepEntries(entries)] if entries is not None else []),
+        *([DecodeRows()] if pooling == "max" else []),
         *(
             [SliceDecoder()]
             if needs_slices(positions, vocabulary_size if entries is None else len(entries), pooling)

@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from spladerunner.export.passes.contract import Graph, Pass, UnmetError, int8_decoder, logits, operators
+from spladerunner.export.passes.contract import Graph, Pass, UnmetError, int8_decoder, logits
+from spladerunner.export.passes.unsigned import MIDDLE, make_unsigned
 from spladerunner.inference.session import LARGEST_LOGITS
 
 MOST_BYTES = 1 << 27
 """Of the logits of a text, above which an export slices."""
 
 _FEWEST_POSITIONS = 16
-_MIDDLE = 128
 
 _BYTES, _SCALE, _ZERO = "slices_bytes", "slices_scale", "slices_zero"
 
@@ -31,7 +31,7 @@ class SliceDecoder(Pass):
     would take as long and give other logits.
 
     slice_bytes: of the logits of a slice, unless that is fewer than 16 positions.
-    Requires: logits by a fused int8 product, as FuseOperators leaves them.
+    Requires: logits by a fused int8 product, as FuseOperators leaves them, or the largest of them, as DecodeRows does.
     Ensures: the output is largest_logits, (1, 1, V): the largest over the positions of one text.
     """
 
@@ -39,12 +39,16 @@ class SliceDecoder(Pass):
     slice_bytes: int = 1 << 24
 
     def requires(self, model: onnx.ModelProto) -> None:
-        """Checks for the decoder's product."""
-        int8_decoder(model.graph, logits(model).name)
+        """Checks for the decoder's product, unless the largest logits are the output."""
+        if (output := logits(model)).name != LARGEST_LOGITS:
+            int8_decoder(model.graph, output.name)
 
     def call(self, graph: Graph, target: Path) -> str:
-        """Writes the graph with its decoder in a loop."""
+        """Writes the graph with its decoder in a loop, or as it is."""
         found, output = graph.model.graph, logits(graph.model)
+        if output.name == LARGEST_LOGITS:
+            onnx.save(graph.model, target)
+            return "not needed: the decoder is rows"
         vocabulary_size = output.type.tensor_type.shape.dim[2].dim_value
         positions = max(self.slice_bytes // (4 * vocabulary_size), _FEWEST_POSITIONS)
         _slice(found, int8_decoder(found, output.name), positions, vocabulary_size)
@@ -56,8 +60,8 @@ class SliceDecoder(Pass):
 
     def ensures(self, model: onnx.ModelProto) -> None:
         """Checks the output and the graph's consistency."""
-        if "Loop" not in operators(model) or logits(model).type.tensor_type.shape.dim[1].dim_value != 1:
-            raise UnmetError("the largest logits (1, 1, V) by a loop, but there is none")
+        if (output := logits(model)).name != LARGEST_LOGITS or output.type.tensor_type.shape.dim[1].dim_value != 1:
+            raise UnmetError(f"the largest logits (1, 1, V), but the output is {output.name}")
         onnx.checker.check_model(model)
 
 
@@ -74,7 +78,9 @@ def needs_slices(positions: int, vocabulary_size: int, pooling: str) -> bool:
 def _slice(graph: onnx.GraphProto, decoder: onnx.NodeProto, positions: int, width: int) -> None:
     hidden, matrix, scale, *others = decoder.input
     zero, bias = (*others, "", "")[:2]
-    _make_unsigned(graph, matrix)
+    # Signed products saturate on x86 processors without VNNI, and onnxruntime's option against that does not reach
+    # into a loop.
+    make_unsigned(graph, matrix)
     at = list(graph.node).index(decoder)
     graph.node.remove(decoder)
     if not any(zero in node.input for node in graph.node):  # signed weights are symmetric: it is zero for each column
@@ -88,8 +94,7 @@ def _slice(graph: onnx.GraphProto, decoder: onnx.NodeProto, positions: int, widt
         "slices_size": np.array(positions),
         "slices_true": np.array(True),
         "slices_shape": np.array([1, width]),
-        "slices_middle": np.array(_MIDDLE, dtype=np.float32),
-        "slices_matrix_zero": np.full(width, _MIDDLE, dtype=np.uint8),
+        "slices_matrix_zero": np.full(width, MIDDLE, dtype=np.uint8),
         "slices_lowest": np.array(-np.inf, dtype=np.float32),
     }
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
@@ -133,26 +138,3 @@ def _slice(graph: onnx.GraphProto, decoder: onnx.NodeProto, positions: int, widt
     ]
     for node in reversed(nodes):
         graph.node.insert(at, node)
-
-
-def _make_unsigned(graph: onnx.GraphProto, matrix: str) -> None:
-    """Makes the decoder's matrix uint8, around 128.
-
-    Signed products saturate on x86 processors without VNNI, and onnxruntime's option against that does not reach into
-    a loop. Where the matrix is the embedding too, what is looked up has the 128 taken off again, exactly.
-    """
-    constants = {constant.name: constant for constant in graph.initializer}
-    made = {output: node for node in graph.node for output in node.output}
-    while matrix in made:  # it is the embedding, transposed, and maybe only some rows of it
-        matrix = made[matrix].input[0]
-    stored = constants[matrix]
-    signed = numpy_helper.to_array(stored)
-    stored.CopyFrom(numpy_helper.from_array((signed.astype(np.int16) + _MIDDLE).astype(np.uint8), stored.name))
-    for lookup in [
-        node for node in graph.node if node.op_type == "Gather" and [*node.input] == [stored.name, "input_ids"]
-    ]:
-        (cast,) = (node for node in graph.node if lookup.output[0] in node.input)
-        floats, shifted = cast.output[0], f"{cast.output[0]}_shifted"
-        cast.output[0] = shifted
-        at = list(graph.node).index(cast) + 1
-        graph.node.insert(at, helper.make_node("Sub", [shifted, "slices_middle"], [floats]))

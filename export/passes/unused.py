@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx
 
 
@@ -21,10 +23,18 @@ def remove_unused(graph: onnx.GraphProto) -> None:
             if node is not None:
                 seen.update(node.output)
                 pending.append((value, True))
-                pending += [(given, False) for given in node.input]
+                pending += [(given, False) for given in _read(node)]
     for group in (graph.initializer, graph.input):
         kept = [each for each in group if each.name in seen]
         del group[:]
         group.extend(kept)
     del graph.value_info[:], graph.node[:]
     graph.node.extend(needed)
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """Names of the values that a node reads, those inside its subgraphs among them."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _read(inner)
