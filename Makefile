@@ -86,7 +86,7 @@ sweep: $(PYTHONS:%=.venv-python-%/installed)
 		--only strings --only "code points" --page docs/reliability.md || exit 1; done
 
 bench: $(TEST)/installed
-	for command in throughput cold_start latency memory size callers scaling long_texts lab.share lab.invariance lab.levers; do \
+	for command in throughput cold_start latency memory size callers scaling long_texts vocabulary lab.share lab.invariance lab.levers; do \
 		$(TEST)/bin/python -m benchmarks.$$command $(SHARED) .bench || exit 1; done
 	$(TEST)/bin/python -m benchmarks.plot
 	$(TEST)/bin/python -m benchmarks.tables

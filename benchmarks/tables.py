@@ -29,6 +29,7 @@ from benchmarks import (
     scaling,
     size,
     throughput,
+    vocabulary,
     windows,
 )
 from benchmarks.harness import LAB_RESULTS, RESULTS, markdown_table, spread
@@ -242,7 +243,7 @@ def lever_summary(records: Records) -> str:
         return f"{min(values):.2f} to {max(values):.2f}"
 
     def lost(variant: str) -> str:
-        """Gain of the exported graph, over a variant without a lever."""
+        """Gain of the first graph, over a variant without a lever."""
         return between([1 / gain for gain in gains(variant)])
 
     alone = result(records, "invariance")["speeds"]
@@ -262,9 +263,17 @@ def lever_summary(records: Records) -> str:
         ["graph optimized at export", f"{between(opening)} s less to open", "kept"],
         [f"decoder as rows, {' and '.join(narrow)}", between(gains(levers.ROWS, narrow)), "kept"],
         [f"decoder as rows, {' and '.join(wide)}", between(gains(levers.ROWS, wide)), "not kept"],
-        ["pooling inside the graph", between(gains("pooling inside")), "not kept: slower than NumPy's maximum"],
-        ["scale and bias after the maximum", between(gains("pooling inside, scale and bias after it")), "not kept"],
-        ["vocabulary in tiles", between(gains(tiles)), "not kept"],
+        [
+            "pooling of one product inside the graph",
+            between(gains("pooling inside")),
+            "not kept: slower than NumPy's maximum",
+        ],
+        [
+            "scale and bias after the maximum of one product",
+            between(gains("pooling inside, scale and bias after it")),
+            "not kept",
+        ],
+        ["vocabulary of one product in tiles of columns", between(gains(tiles)), "not kept"],
         ["a scale for each token", f"{token_scales:.2f}", "not kept"],
         ["a lower bound that skips tiles", f"skips {skipped:.0%} of the trained model's", "not kept"],
     ]
@@ -293,6 +302,7 @@ BLOCKS: Mapping[str, Block] = {
     "installed": report("size", lambda found: size.report(found["installed"])),
     "graphs": report("size", lambda found: size.report_graphs(found["graphs"])),
     "scale": report("scale", scale.report),
+    "vocabulary": report("vocabulary", vocabulary.report),
     "windows": report("windows", windows.report),
     **{f"gpu {shape}": report(f"gpu {shape}", partial(gpu.report, shape)) for shape in gpu.SHAPES},
     **{f"levers {shape}": report(f"levers {shape}", partial(levers.report, shape)) for shape in levers.SHAPES},

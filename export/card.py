@@ -157,7 +157,7 @@ def _row(name: RoleName, role: Role) -> str:
         if role.head == "token":
             served_by += ", a weight for each token of the text alone"
         if role.lexical:
-            served_by += ", of which a vector keeps the tokens of its text"
+            served_by += "; vectors keep only the tokens of the text (the figures below are of all)"
         if role.entries:
             served_by += f", for the vocabulary entries in {role.entries} alone"
         if role.quantization == _PUBLISHED:

@@ -121,7 +121,9 @@ class _Export:
             else:
                 roles[name], agreements[name] = self._export_graph(name, served)
         if self._options.lexical:
-            roles["query"] = self._lexical(roles["query"])
+            query = roles["query"]
+            assert isinstance(query, GraphRole)
+            roles["query"] = replace(query, lexical=True)
         for name, agreement in agreements.items():
             if warning := density_warning(agreement, len(vocabulary)):
                 self._progress(f"warning: {name}: {warning}")
@@ -148,15 +150,6 @@ class _Export:
                 document.converter,
             ),
         )
-
-    def _lexical(self, query: Role) -> GraphRole:
-        if isinstance(query, TokenWeightsRole):
-            raise CheckpointError(
-                f"{self._sources['doc'].name} has a weight for each query token, and no query model: leave --lexical "
-                "out.",
-                path=self._sources["doc"].folder,
-            )
-        return replace(query, lexical=True)
 
     def _export_graph(self, name: RoleName, model: LanguageModel) -> tuple[GraphRole, Agreement]:
         graph = self._bundle / f"{name}.onnx"

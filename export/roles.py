@@ -34,6 +34,17 @@ def open_roles(doc: Source, query: Source | None, options: ExportOptions) -> dic
     Raises CheckpointError if files and options contradict each other or leave something open.
     """
     _check_options(doc, query, options)
+    roles = _open_roles(doc, query, options)
+    if options.lexical and (isinstance(roles["query"], TokenWeights) or roles["query"].head == "token"):
+        raise CheckpointError(
+            f"{(query or doc).name} adds no tokens to queries, which have a weight for each of their own: leave "
+            "--lexical out.",
+            path=(query or doc).folder,
+        )
+    return roles
+
+
+def _open_roles(doc: Source, query: Source | None, options: ExportOptions) -> dict[RoleName, Served]:
     layout = _layout(doc.folder)
     document = layout.doc if layout else _unstated(doc, options)
     if not isinstance(document, MaskedLanguageModel):
@@ -110,11 +121,15 @@ def _check_options(doc: Source, query: Source | None, options: ExportOptions) ->
     if options.lexical and options.inference_free:
         raise CheckpointError("--lexical needs a query model, and --inference-free is for none: give one of them.")
     if options.lexical and options.target == "cuda":
-        raise CheckpointError("--lexical is for queries on CPUs: leave it or --for cuda out.")
-    spec = find_model(doc.name)
-    if spec and spec.lexical and not options.lexical:
+        raise CheckpointError("Queries that keep only their own tokens run on CPUs: leave --lexical or --for cuda out.")
+    source = query or doc
+    spec = find_model(source.name)
+    if spec and spec.lexical and not options.lexical and not options.inference_free:
         raise CheckpointError(
-            f"Queries of {doc.name} keep only their own tokens: give --lexical.", path=doc.folder, name=doc.name
+            f"Queries of {source.name} keep only their own tokens, on CPUs: give --lexical, without --for cuda. With "
+            "--inference-free instead, each of their tokens weighs 1.",
+            path=source.folder,
+            name=source.name,
         )
     if options.vocabulary is not None and options.target == "cuda":
         raise CheckpointError("--vocabulary makes decoders for CPUs smaller: leave it or --for cuda out.")

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from spladerunner.expander import Expander
-from spladerunner.inference.encoder import GraphEncoder
+from spladerunner.inference.encoder import Encoder, GraphEncoder, LexicalEncoder
 from spladerunner.inference.tokenizer import TokenizedText
 from spladerunner.mistakes import LOGARITHMS, Reading, Recipe, logits_of, weights_of
 from spladerunner.model.manifest import ROLES, GraphRole, RoleName
@@ -90,7 +90,9 @@ def compare(
         spelling, or Elasticsearch's.
     Known differences are a factor, another pooling (one position alone, sum, mean), another activation (softplus, a
     logarithm more or less), another length, the model of the other role, light weights left out, special tokens left
-    in, and combinations of these. A graph that pools inside shows no single positions, and no logits below 0.
+    in, texts that are expanded where the model keeps their own tokens, and combinations of these. A graph that pools
+    inside shows no single positions, and no logits below 0; one that returns only the largest logits, as those of
+    narrow models, shows no single positions.
     Raises ValueError if there are no texts, not one vector for each, or a weight is not finite.
 
     >>> expander = Expander()
@@ -225,7 +227,8 @@ def _explanation(expander: Expander, role: RoleName, pairs: Sequence[_Pair]) -> 
 
 
 def _explanations(expander: Expander, role: RoleName, pairs: Sequence[_Pair]) -> Iterator[_Explanation]:
-    own = Recipe(Reading(role, expander.max_length[role]), *_formula(expander, role))
+    is_lexical = isinstance(expander._encoder(role), LexicalEncoder)
+    own = Recipe(Reading(role, expander.max_length[role]), *_formula(expander, role), is_lexical)
     sums: dict[tuple[Recipe, bool], _Sums] = defaultdict(_Sums)
     for reading in _readings(expander, own.reading, [pair.text for pair in pairs]):
         for pair in pairs:
@@ -249,7 +252,7 @@ def _recipes(
     expander: Expander, reading: Reading, text: str
 ) -> Iterator[tuple[Recipe, NDArray[np.float32], NDArray[np.int32]]]:
     """Weights of a text by each recipe, at the positions where they are known: (recipe, (n,) float32, (n,))."""
-    encoder = expander._encoder(reading.role)
+    encoder = _expanding(expander, reading.role)
     tokens = _tokens(expander, reading, text)
     if not tokens.content_tokens:
         return
@@ -263,11 +266,20 @@ def _recipes(
     for pooling, activation, weights in weights_of(logits):
         known = carries_weight if activation in LOGARITHMS else positive  # a softplus has weights below 0 too
         yield Recipe(reading, pooling, activation), weights[known], entries[known]
+        if encoder is not expander._encoder(reading.role):
+            kept = np.where(np.isin(entries, tokens.ids), weights, np.float32(0))
+            yield Recipe(reading, pooling, activation, lexical=True), kept[known], entries[known]
+
+
+def _expanding(expander: Expander, role: RoleName) -> Encoder:
+    """The encoder of a role, of a lexical one that before it drops tokens."""
+    encoder = expander._encoder(role)
+    return encoder.encoder if isinstance(encoder, LexicalEncoder) else encoder
 
 
 def _entries(expander: Expander, role: RoleName) -> NDArray[np.int32]:
     """The positions in the vocabulary that the model of a role weighs."""
-    encoder = expander._encoder(role)
+    encoder = _expanding(expander, role)
     if isinstance(encoder, GraphEncoder):
         return encoder.entries
     return np.arange(len(expander.vocabulary), dtype=np.int32)
@@ -287,7 +299,7 @@ def _readings(expander: Expander, own: Reading, texts: Sequence[str]) -> Iterato
                 seen.add(counts)
                 yield reading
     (other,) = set(ROLES) - {own.role}
-    if expander._encoder(other) is not expander._encoder(own.role):
+    if _expanding(expander, other) is not _expanding(expander, own.role):
         yield Reading(other, expander.max_length[other])
 
 
@@ -300,7 +312,7 @@ def _formula(expander: Expander, role: RoleName) -> tuple[str, str]:
     served = expander._bundle.roles[role]
     if not isinstance(served, GraphRole):
         return "max", "relu"
-    encoder = expander._encoder(role)
+    encoder = _expanding(expander, role)
     if isinstance(encoder, GraphEncoder) and not encoder.pools_inside:
         return served.pooling, served.activation
     return "max", served.activation

@@ -67,8 +67,8 @@ class Expander:
     providers: execution providers of onnxruntime, in order of preference: names, or names with options such as
         ("CUDAExecutionProvider", {"device_id": 1}). By default the CPU. On a GPU, texts run in padded batches.
     tokens_in_flight: limit of the tokens that run at the same time, of all calls; a longer text runs alone. It bounds
-        memory: a running text takes its tokens × vocabulary size × 4 bytes. By default twice `threads` texts of full
-        length, and on a GPU four full batches.
+        memory: a running text takes its tokens × vocabulary size × 4 bytes at most. By default twice `threads` texts of
+        full length, and on a GPU four full batches.
     revision: branch, tag or commit of a repository on the Hub.
     pooling, activation, query: how to run a graph without a bundle, where the files beside it do not say: "max" or
         "sum"; "log1p_relu", "log1p_log1p_relu" or "relu"; and what serves queries, "model" for the same graph, "idf"

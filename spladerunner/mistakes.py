@@ -78,11 +78,15 @@ class Reading(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """A way to make a vector of a text. pooling, activation: keys of the tables of this module."""
+    """A way to make a vector of a text.
+
+    pooling, activation: keys of the tables of this module. lexical: it keeps only the tokens of the text.
+    """
 
     reading: Reading
     pooling: str
     activation: str
+    lexical: bool = False
 
     def departures(self, own: Recipe) -> list[str]:
         """Differences from the model's own recipe, a sentence for each."""
@@ -98,6 +102,8 @@ class Recipe(NamedTuple):
             found.append(f"The weights are those of {_POOLINGS[self.pooling]}, not {_POOLINGS[own.pooling]}.{known}")
         if self.activation != own.activation:
             found.append(f"{self._activation_is(own)}: {_FORMULAS[self.activation]}, not {_FORMULAS[own.activation]}.")
+        if self.lexical != own.lexical:
+            found.append("Texts are expanded; the model's vectors keep only the tokens of the text.")
         return found
 
     def _activation_is(self, own: Recipe) -> str:

@@ -200,15 +200,20 @@ def decode_whole(graph: onnx.GraphProto) -> None:
 
     made = {output: node for node in graph.node for output in node.output}
     size = graph.output[0].type.tensor_type.shape.dim[2].dim_value
-    table = made["rows_0"].input[0]
+    (split,) = (node for node in graph.node if node.op_type == "Split")
+    table = split.input[0]
     (stored,) = (constant for constant in graph.initializer if constant.name == table)
     stored.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(stored).astype(int) - 128).astype(np.int8), table))
-    (shift,) = (node for node in graph.node if f"{table}_middle" in node.input)
-    made[shift.input[0]].output[0] = shift.output[0]
+    (lookup,) = (node for node in graph.node if node.op_type == "Gather" and node.input[0] == table)
+    (cast,) = (node for node in graph.node if lookup.output[0] in node.input)
+    (shift,) = (node for node in graph.node if cast.output[0] in node.input)
+    cast.output[0] = shift.output[0]
     graph.node.remove(shift)
-    hidden, scale, bias = (
-        made[name].input[at] for name, at in (("rows_bytes", 0), ("rows_scale", 1), ("rows_biased", 1))
-    )
+    # from the output on: Unsqueeze, Add of the bias, Mul by the scales, one of which is that of the hidden states
+    add = made[made[graph.output[0].name].input[0]]
+    multiply = made[add.input[0]]
+    scales = made[multiply.input[1]]
+    hidden, scale, bias = made[scales.input[0]].input[0], scales.input[1], add.input[1]
     graph.initializer.append(numpy_helper.from_array(np.zeros(size, dtype=np.int8), "zero"))
     graph.node.extend(
         [

@@ -36,6 +36,7 @@ from benchmarks import (
     systems,
     tables,
     throughput,
+    vocabulary,
     workers,
     workload,
 )
@@ -53,7 +54,7 @@ from benchmarks.lab.sessions import open_session
 from benchmarks.lab.variants import build_masked
 from benchmarks.throughput import check_agreement
 from benchmarks.workers import Encoded, SystemFailedError, Workers
-from spladerunner import Expander
+from spladerunner import Expander, SparseVector
 from spladerunner.distributed.worker import TableEncoder, WorkerModel
 from spladerunner.inference.providers import CPU
 from spladerunner.inference.tokenizer import Tokenizer
@@ -112,7 +113,7 @@ def test_make_bench_runs_every_command() -> None:
     assert target
     others = {"benchmarks.gpu", "benchmarks.systems", "benchmarks.sentence_transformers_models", "benchmarks.quality"}
     others |= {"benchmarks.scale", "benchmarks.scale_jobs"}  # make bench-scale
-    others |= {"benchmarks.windows", "benchmarks.vocabulary"}  # of make quality, and of bundles that are given
+    others.add("benchmarks.windows")  # of make quality
     others.add("benchmarks.gte_model")  # of long_texts
     missing = {
         command
@@ -781,6 +782,18 @@ def test_metadata_and_shared_libraries_count_with_their_package(tmp_path: Path) 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(bytes(size_in_bytes))
     assert size.measure(tmp_path) == {"numpy": 3.5, "six": 0.01}
+
+
+def test_smaller_decoders_are_compared_with_the_whole() -> None:
+    whole = [SparseVector([1, 2, 3], [2, 1, 1]), SparseVector([4], [4])]
+    assert vocabulary.share_lost(whole, [SparseVector([1, 3], [2.5, 1]), SparseVector([4], [4])]) == 1 / 8
+    assert vocabulary.share_lost(whole, whole) == 0
+    figures = {"weights": 99.6, "ndcg": 0.6111, "lost": 0.0, "entries": 20480, "docs_per_second": [100.0, 80.0, 90.0]}
+    smaller = {**figures, "ndcg": 0.6049, "lost": 0.0123, "entries": 9000, "docs_per_second": [120.0, 99.0, 108.0]}
+    assert vocabulary.report({vocabulary.WHOLE: figures, vocabulary.SMALLER: smaller}).splitlines()[2:] == [
+        "| whole | 20,480 | 100 | none | 0.611 | 1.00 | 22% |",
+        "| entries of half the documents | 9,000 | 100 | 1.23% | 0.605 | 1.20 | 19% |",
+    ]
 
 
 # Lab

@@ -18,10 +18,12 @@ from onnx import TensorProto, helper
 from spladerunner import Comparison, Expander, SparseVector, compare
 from spladerunner.inference.session import LARGEST_LOGITS
 from spladerunner.model.bundle import TOKENIZER
+from spladerunner.model.manifest import MANIFEST, GraphRole, Manifest
 from tests.small_model import (
     SPECIAL,
     TOKENS,
     SmallGraph,
+    change_manifest,
     graph_role,
     records,
     tokenizer,
@@ -313,3 +315,33 @@ def test_the_embedded_pair_agrees_with_itself_and_not_with_position_0() -> None:
     found: Comparison = compare(expander, texts, expander.expand(texts))
     assert found.agrees and found.residual == 0
     assert found.texts == 2 and found.weights == found.own_weights
+
+
+@pytest.fixture
+def lexical(tmp_path: Path) -> Expander:
+    """One graph for both roles; queries keep only their own tokens."""
+    folder = write_bundle(tmp_path / "lexical")
+    role = Manifest.read(folder / MANIFEST).roles["doc"]
+    assert isinstance(role, GraphRole)
+    change_manifest(folder, roles={"doc": role, "query": replace(role, lexical=True)})
+    return Expander(folder)
+
+
+def own_tokens(vectors: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Only the tokens of the text of each vector."""
+    return [
+        {token: weight for token, weight in vector.items() if TOKENS.index(token) in ids_of(text, 32)}
+        for text, vector in zip(TEXTS, vectors, strict=True)
+    ]
+
+
+def test_queries_that_are_expanded_where_the_model_keeps_their_tokens(lexical: Expander) -> None:
+    assert compare(lexical, TEXTS, own_tokens(made_by(right)), role="query").agrees
+    found = compare(lexical, TEXTS, made_by(right), role="query")
+    assert found.findings == ("Texts are expanded; the model's vectors keep only the tokens of the text.",)
+    assert found.residual < 0.01
+
+
+def test_another_pooling_of_lexical_queries_is_named(lexical: Expander) -> None:
+    first = own_tokens(made_by(lambda logits: log1p_relu(logits)[0]))
+    assert compare(lexical, TEXTS, first, role="query").findings == (POSITION,)

@@ -52,24 +52,25 @@ def test_the_largest_logits_are_bit_for_bit_those_of_the_whole(document_graph: P
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_where_products_saturate_the_unsigned_ones_are_the_same(rows: Path, length: int, tmp_path: Path) -> None:
-    """The graph is told that the product which it tries should be another number."""
+    """The number that the product is compared with is another one, as if it had saturated."""
     unsigned = change_constant(rows, "rows_exact", np.array(0, dtype=np.int32), tmp_path / "unsigned.onnx")
     assert np.array_equal(output(unsigned, length), output(rows, length))
 
 
-def test_the_branch_is_that_of_the_product_that_is_tried(rows: Path, tmp_path: Path) -> None:
-    """Each branch with another zero of the rows than they have gives other logits."""
-    for exact, branch in ((8 * 255 * 127, "then_branch"), (0, "else_branch")):
-        told = change_constant(rows, "rows_exact", np.array(exact, dtype=np.int32), tmp_path / "told.onnx")
-        model = onnx.load(told)
-        (choice,) = (node for node in model.graph.node if node.op_type == "If")
-        model.graph.initializer.append(numpy_helper.from_array(np.array(127, dtype=np.uint8), "wrong"))
-        for attribute in choice.attribute:
-            for node in attribute.g.node:
-                if node.op_type == "MatMulInteger" and attribute.name == branch:
-                    node.input[2] = "wrong"
-        onnx.save(model, tmp_path / "wrong.onnx")
-        assert not np.array_equal(output(tmp_path / "wrong.onnx", 20), output(told, 20))
+@pytest.mark.parametrize(("exact", "branch"), [(8 * 127, "then_branch"), (0, "else_branch")])
+def test_the_branch_is_that_of_the_product_that_is_tried(rows: Path, exact: int, branch: str, tmp_path: Path) -> None:
+    """A product of ones does not saturate on any processor. A branch with another zero of the rows is wrong."""
+    ones = change_constant(rows, "rows_largest_byte", np.ones((8, 8), dtype=np.uint8), tmp_path / "ones.onnx")
+    told = change_constant(ones, "rows_exact", np.array(exact, dtype=np.int32), tmp_path / "told.onnx")
+    model = onnx.load(told)
+    (choice,) = (node for node in model.graph.node if node.op_type == "If")
+    model.graph.initializer.append(numpy_helper.from_array(np.array(127, dtype=np.uint8), "wrong"))
+    for attribute in choice.attribute:
+        for node in attribute.g.node:
+            if node.op_type == "MatMulInteger" and attribute.name == branch:
+                node.input[2] = "wrong"
+    onnx.save(model, tmp_path / "wrong.onnx")
+    assert not np.array_equal(output(tmp_path / "wrong.onnx", 20), output(told, 20))
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, 20_479, 30_000])
@@ -136,13 +137,22 @@ def test_the_pass_runs_where_the_maximum_is_pooled_on_a_cpu() -> None:
     assert DecodeRows() not in passes("cpu", positions=512, head="token")
 
 
-def test_what_the_pass_requires_and_ensures(document_graph: Path, rows: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"'decode rows' requires logits by a DynamicQuantizeMatMul, but Unsq"):
-        DecodeRows()(Graph(rows), tmp_path / "again.onnx")
-    with pytest.raises(UnmetError, match="the output largest_logits, but it is logits"):
-        DecodeRows().ensures(onnx.load(document_graph))
+def test_logits_of_another_operator_are_left_as_they_are(document_graph: Path, tmp_path: Path) -> None:
     model = onnx.load(document_graph)
-    model.graph.node.append(helper.make_node("Identity", ["logits"], ["other"]))
-    model.graph.output[0].name = "nothing"
-    with pytest.raises(UnmetError, match="an operator that gives the logits, but there is none"):
-        DecodeRows().requires(model)
+    (decoder,) = (node for node in model.graph.node if "logits" in node.output)
+    decoder.output[0] = "before"
+    model.graph.node.append(helper.make_node("Identity", ["before"], ["logits"]))
+    onnx.save(model, tmp_path / "other.onnx")
+    found = DecodeRows()(Graph(tmp_path / "other.onnx"), tmp_path / "after.onnx")
+    assert not found.changed and found.note.startswith("left as it is: logits by a DynamicQuantizeMatMul, but Identity")
+    assert np.array_equal(output(found.graph.path, 20), output(document_graph, 20))
+
+
+def test_what_the_pass_requires_and_ensures(document_graph: Path, tmp_path: Path) -> None:
+    model = onnx.load(document_graph)
+    with pytest.raises(UnmetError, match="the output largest_logits, but it is logits"):
+        DecodeRows().ensures(model)
+    del model.graph.output[0].type.tensor_type.shape.dim[2:]
+    onnx.save(model, tmp_path / "flat.onnx")
+    with pytest.raises(CheckpointError, match=r"'decode rows' requires input_ids and logits \(B, L, V\)"):
+        DecodeRows()(Graph(tmp_path / "flat.onnx"), tmp_path / "after.onnx")

@@ -183,6 +183,25 @@ def test_inference_free_queries_weigh_each_token_one(tmp_path: Path) -> None:
     assert Expander(folder).expand_query("the cat the mat") == [{"the": 1.0, "cat": 1.0, "mat": 1.0}]
 
 
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+@pytest.mark.parametrize("width", [256, 264])
+def test_a_decoder_has_the_same_logits_as_rows_and_whole(tmp_path: Path, width: int, quantization: str) -> None:
+    """Models of up to 256 columns have rows. Both are compared with torch."""
+    checkpoint = save_bert(tmp_path / "checkpoint", hidden_size=width, num_attention_heads=8)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pipeline, "QUANTIZATIONS", (quantization,))
+        folder = export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", accept_drift=True))
+    (output,) = onnx.load(folder / "doc.onnx", load_external_data=False).graph.output
+    assert output.name == ("largest_logits" if width == 256 else "logits")
+    manifest, role, _ = document(folder)
+    assert role.quantization == quantization and manifest.verification is not None
+    for text, expected in zip(TEXTS, torch_weights(checkpoint, TEXTS, max_length=64), strict=True):
+        (vector,) = Expander(folder).encode(text)
+        found = np.zeros(len(TOKENS), dtype=np.float32)
+        found[vector.indices] = vector.values
+        np.testing.assert_allclose(found, expected, rtol=0, atol=0.1)
+
+
 def test_lexical_queries_are_weighed_and_not_expanded(tmp_path: Path) -> None:
     checkpoint = save_bert(tmp_path / "checkpoint")
     folder = export_bundle(ExportOptions(checkpoint, tmp_path / "bundle", lexical=True))
@@ -191,21 +210,29 @@ def test_lexical_queries_are_weighed_and_not_expanded(tmp_path: Path) -> None:
     assert expander.expand_query("the cat") == [
         {token: weight for token, weight in document.items() if token in ("the", "cat")}
     ]
+    assert 0 < len(expander.expand_query("the cat")[0]) < len(document)
     card = (folder / "README.md").read_text()
-    assert "of which a vector keeps the tokens of its text" in card and "--lexical" in card
+    assert "vectors keep only the tokens of the text" in card and "--lexical" in card
 
 
 def test_lexical_queries_need_a_model(tmp_path: Path) -> None:
     checkpoint = add_idf(save_bert(tmp_path / "checkpoint"), {"cat": 1.5})
     options = ExportOptions(checkpoint, tmp_path / "bundle", activation="log1p_relu", lexical=True)
-    with pytest.raises(CheckpointError, match="has a weight for each query token, and no query model: leave --lexical"):
+    with pytest.raises(
+        CheckpointError, match="adds no tokens to queries, which have a weight for each of their own: l"
+    ):
         export_bundle(options)
 
 
 def test_a_known_lexical_model_needs_the_option(tmp_path: Path) -> None:
-    source = Source("naver/splade-v3-lexical", tmp_path, None)
-    with pytest.raises(CheckpointError, match=r"Queries of naver/splade-v3-lexical keep only their own .* --lexical"):
-        open_roles(source, None, ExportOptions(tmp_path, tmp_path / "bundle"))
+    checkpoint = save_bert(tmp_path / "checkpoint")
+    lexical, other = Source("naver/splade-v3-lexical", checkpoint), Source("./checkpoint", checkpoint)
+    options = ExportOptions(checkpoint, tmp_path / "bundle")
+    for doc, query in ((lexical, None), (other, lexical)):
+        with pytest.raises(CheckpointError, match=r"Queries of naver/splade-v3-lexical keep only their own .* --lexi"):
+            open_roles(doc, query, options)
+        assert open_roles(doc, query, replace(options, lexical=True))
+    assert open_roles(lexical, other, options) and open_roles(lexical, None, replace(options, inference_free=True))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +240,7 @@ def test_a_known_lexical_model_needs_the_option(tmp_path: Path) -> None:
     [
         ({"query": "itself", "inference_free": True}, "exclude each other"),
         ({"lexical": True, "inference_free": True}, "--lexical needs a query model, and --inference-free is for none"),
-        ({"lexical": True, "target": "cuda"}, "--lexical is for queries on CPUs"),
+        ({"lexical": True, "target": "cuda"}, "Queries that keep only their own tokens run on CPUs: leave --lexical"),
         ({"activation": "softmax"}, "--activation softmax is not known"),
         ({"pooling": "mean"}, "--pooling mean is not known"),
     ],

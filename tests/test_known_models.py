@@ -43,8 +43,7 @@ from tests.torch_reference import torch_token_head_weights, torch_weights
 pytestmark = pytest.mark.usefixtures("quiet_libraries")
 
 KNOWN = [spec for spec in list_models() if spec.name != EMBEDDED]
-V2 = "opensearch-project/opensearch-neural-sparse-encoding-doc-v2-distill"
-V3 = "opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill"
+OPENSEARCH = "opensearch-project/opensearch-neural-sparse-encoding"
 
 MANHATTAN = (
     "The Manhattan Project and its atomic bomb helped bring an end to World War II. Its legacy of peaceful uses of "
@@ -70,9 +69,21 @@ MANHATTAN_WEIGHTS = {
 }
 
 WEATHER = ("What's the weather in ny now?", "Currently New York is rainy.")
-WEATHER_SCORE = {V2: 17.5307, V3: 11.1105}
+WEATHER_SCORE = {
+    f"{OPENSEARCH}-v1": 22.3299,
+    f"{OPENSEARCH}-doc-v1": 12.8465,
+    f"{OPENSEARCH}-doc-v2-distill": 17.5307,
+    f"{OPENSEARCH}-doc-v3-distill": 11.1105,
+}
 """The example on the cards of OpenSearch's models, and the score that each publishes."""
 
+BGE_M3 = (
+    "What is BGE M3?",
+    "BGE M3 is an embedding model supporting dense retrieval, lexical matching and multi-vector interaction.",
+)
+BGE_M3_WEIGHTS = {"What": 0.08356, "is": 0.0814, "B": 0.1296, "GE": 0.252, "M": 0.1702, "3": 0.2695, "?": 0.04092}
+BGE_M3_SCORE = 0.19555
+"""The example on the card of BAAI/bge-m3: the weights of the question, and the score."""
 
 ANSERINI = {
     "naver/splade-v3": {
@@ -265,6 +276,10 @@ def test_every_known_model_on_the_hub(spec: ModelSpec, tmp_path: Path) -> None:
         check_manhattan(expander)
     if spec.name in WEATHER_SCORE:
         assert expander.explain(*WEATHER).score == pytest.approx(WEATHER_SCORE[spec.name], rel=0.02)
+    if spec.name == "BAAI/bge-m3":
+        (found,) = expander.expand_query(BGE_M3[0])
+        assert {token.lstrip("▁"): weight for token, weight in found.items()} == pytest.approx(BGE_M3_WEIGHTS, abs=0.01)
+        assert expander.explain(*BGE_M3).score == pytest.approx(BGE_M3_SCORE, rel=0.1)
     if spec.name in ANSERINI:
         check_anserini(expander, ANSERINI[spec.name])
 

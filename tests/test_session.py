@@ -21,6 +21,7 @@ from spladerunner.inference import arena
 from spladerunner.inference.providers import check_providers
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import TokenizedText
+from spladerunner.models import embedded_folder
 from tests.control_group import control_group
 from tests.small_model import TOKENS, SmallGraph, change_manifest, records
 
@@ -207,10 +208,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 @pytest.mark.slow
 @pytest.mark.parametrize("role", ["doc", "query"])
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_peak_memory_is_that_of_the_longest_text_in_any_order(threads: str, role: str, whole_logits: Path) -> None:
+@pytest.mark.parametrize("logits", ["whole", "the largest"])
+def test_peak_memory_is_that_of_the_longest_text_in_any_order(
+    threads: str, role: str, logits: str, whole_logits: Path
+) -> None:
     command = [sys.executable, "-c", ORDER]
+    bundle = whole_logits if logits == "whole" else embedded_folder()
     peaks = {
-        order: int(subprocess.check_output([*command, order, threads, role, str(whole_logits)], text=True))
+        order: int(subprocess.check_output([*command, order, threads, role, str(bundle)], text=True))
         for order in ("descending", "ascending")
     }
     assert peaks["ascending"] <= 1.3 * peaks["descending"], peaks

@@ -192,7 +192,7 @@ def report(shape: str, result: Result) -> str:
             own = median(found[name][length])
             cells.append(f"{own * 1e3:.2f} ({median(found[BASE][length]) / own:.2f})")
         rows.append([name, *cells, f"{differences[name]:.2g}", f"{opening[name] * 1e3:.0f}"])
-    head = [f"{shape}, ms (speed, of the first's)", *(f"{n} tokens" for n in LENGTHS)]
+    head = [f"{shape}, ms (speed relative to the first row)", *(f"{n} tokens" for n in LENGTHS)]
     return markdown_table([*head, "largest difference of a logit", "ms to open"], rows)
 
 

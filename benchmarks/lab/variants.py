@@ -8,7 +8,7 @@ from benchmarks.workload import FP32
 
 
 def build_masked(models: Path, folder: Path) -> Path:
-    """Runs the passes of the export but those for texts that run alone, without a mask; returns the graph.
+    """Runs the passes of the export without FuseAttention and DecodeRows, for padded batches; returns the graph.
 
     folder: receives the graph of each pass, such as quantize.onnx.
     """

@@ -3,7 +3,7 @@
 onnxruntime's usual product of hidden states and the decoder is (L, V): the maximum over positions then reads and
 compares rows that are V apart. Rows of the decoder times columns of hidden states are (V, L), whose maximum reads
 contiguous integers; in tiles of the vocabulary, these stay in the processor's cache, and logits (L, V) never exist.
-Wide models are not faster so (benchmarks/lab/README.md).
+Wide models are not faster this way (benchmarks/lab/README.md).
 """
 
 from __future__ import annotations
@@ -40,11 +40,13 @@ class DecodeRows(Pass):
     The result is bit for bit the maximum over whole logits: hidden states become bytes with one scale for the whole
     text, as before, integer products are exact, and scale and bias, the same for all positions, do not change which is
     largest. Products of unsigned and signed bytes are the fastest where they do not saturate. The graph tries one with
-    each text, and multiplies unsigned bytes where it does: onnxruntime's option against that needs a constant matrix.
+    each text, and multiplies unsigned bytes where that product saturates: onnxruntime's option against that needs a
+    constant matrix.
 
-    rows: of a tile of the vocabulary. widest: columns of a decoder, of more than which a graph is left as it is.
-    Requires: logits by a fused int8 product, as FuseOperators leaves them.
-    Ensures: unless it is left as it is, the output is largest_logits, (1, 1, V).
+    rows: of a tile of the vocabulary. widest: a decoder with more columns is left as it is.
+    Requires: logits.
+    Ensures: the output is largest_logits, (1, 1, V), unless the decoder is wider or no fused int8 product, as
+    FuseOperators leaves it.
     """
 
     name: ClassVar[str] = "decode rows"
@@ -52,27 +54,33 @@ class DecodeRows(Pass):
     widest: int = WIDEST
 
     def requires(self, model: onnx.ModelProto) -> None:
-        """Checks for the decoder's product."""
-        int8_decoder(model.graph, logits(model).name)
+        """Checks for logits."""
+        logits(model)
 
     def call(self, graph: Graph, target: Path) -> str:
         """Writes the graph with its decoder as rows, or as it is."""
-        found, output = graph.model.graph, logits(graph.model)
-        decoder = int8_decoder(found, output.name)
-        width = _width(found, decoder.input[1])
-        if width <= self.widest:
-            _decode_rows(found, decoder, self.rows)
+        reason = self._reason_against(graph.model)
+        if not reason:
+            found = graph.model.graph
+            _decode_rows(found, int8_decoder(found, logits(graph.model).name), self.rows)
         onnx.save(graph.model, target)
-        return "" if width <= self.widest else f"left as it is: {width} columns, more than {self.widest}"
+        return f"left as it is: {reason}" if reason else ""
 
     def ensures(self, model: onnx.ModelProto) -> None:
         """Checks the output and the graph's consistency."""
-        (output,) = model.graph.output
-        if output.name != LARGEST_LOGITS:
-            width = _width(model.graph, int8_decoder(model.graph, output.name).input[1])
-            if width <= self.widest:
-                raise UnmetError(f"the output {LARGEST_LOGITS}, but it is {output.name}")
+        output = logits(model).name
+        if output != LARGEST_LOGITS and not self._reason_against(model):
+            raise UnmetError(f"the output {LARGEST_LOGITS}, but it is {output}")
         onnx.checker.check_model(model)
+
+    def _reason_against(self, model: onnx.ModelProto) -> str:
+        """Why the decoder stays as it is, or ""."""
+        try:
+            decoder = int8_decoder(model.graph, logits(model).name)
+        except UnmetError as error:
+            return str(error)
+        width = _width(model.graph, decoder.input[1])
+        return f"{width} columns, more than {self.widest}" if width > self.widest else ""
 
 
 def _decode_rows(graph: onnx.GraphProto, decoder: onnx.NodeProto, rows: int) -> None:
@@ -119,7 +127,11 @@ def _decode_rows(graph: onnx.GraphProto, decoder: onnx.NodeProto, rows: int) -> 
 
 
 def _try_product() -> list[onnx.NodeProto]:
-    """Nodes that multiply the largest bytes, and compare the product. A constant one would be computed otherwise."""
+    """Nodes that multiply the largest bytes, and compare the product with the exact one.
+
+    One operand depends on the text: onnxruntime's option against saturation makes products of constants exact, and
+    would hide what other products do.
+    """
     return [
         helper.make_node("Cast", [_ZERO], ["rows_any"], to=TensorProto.INT32),
         helper.make_node("Clip", ["rows_any", "rows_largest_signed", "rows_largest_signed"], ["rows_always"]),

@@ -9,7 +9,7 @@ import onnx
 
 def remove_unused(graph: onnx.GraphProto) -> None:
     """Removes nodes, constants and inputs that no output depends on, and sorts the nodes by their use."""
-    made = {output: node for node in graph.node for output in node.output}
+    made = {output: node for node in graph.node for output in filter(None, node.output)}
     needed: list[onnx.NodeProto] = []
     seen: set[str] = set()
     pending = [(output.name, False) for output in graph.output]
@@ -34,7 +34,7 @@ def remove_unused(graph: onnx.GraphProto) -> None:
 
 def _read(node: onnx.NodeProto) -> Iterator[str]:
     """Names of the values that a node reads, those inside its subgraphs among them."""
-    yield from node.input
+    yield from filter(None, node.input)  # an optional input that is left out has no name
     for attribute in node.attribute:
         for inner in attribute.g.node:
             yield from _read(inner)

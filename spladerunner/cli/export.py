@@ -40,7 +40,7 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "--inference-free", action="store_true", help="queries need no model: each of their tokens weighs 1"
     )
     parser.add_argument(
-        "--lexical", action="store_true", help="queries keep only their own tokens, as of naver/splade-v3-lexical"
+        "--lexical", action="store_true", help="queries keep only their own tokens, as those of naver/splade-v3-lexical"
     )
     parser.add_argument("--pooling", choices=POOLINGS, help="the pooling (default: by the checkpoint's files)")
     parser.add_argument(

@@ -175,11 +175,11 @@ class LexicalEncoder:
     """
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
+        self.encoder = encoder
 
     def __call__(self, text: TokenizedText) -> SparseVector:
         """The vector of the text. Raises what the encoder raises."""
-        vector = self._encoder(text)
+        vector = self.encoder(text)
         kept = np.isin(vector.indices, text.ids)
         return SparseVector(vector.indices[kept], vector.values[kept])
 

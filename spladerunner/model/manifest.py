@@ -58,7 +58,7 @@ class GraphRole:
     external_data: the files of weights that the graph reads. quantization: of its weights, in words. prompt: the
     model reads it before every text. head: a name in HEADS, what the graph gives at each position. entries: a JSON file
     of the vocabulary entries that the graph weighs, ascending; None for all of them. lexical: a vector keeps only the
-    tokens of its text.
+    tokens of its text, those of the prompt included.
     """
 
     graph: str
