@@ -43,24 +43,17 @@ Records = Mapping[str, Mapping[str, Any]]
 
 MARKED = re.compile(r"(<!-- figures: ([^>]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
-SAME_FORM = frozenset(
+FLOATS = frozenset(
     {
-        "cold start",
-        "invariance",
-        "share of the machine's int8 products",
-        "tiles that a lower bound skips",
+        "FastEmbed",
+        "SPLADERunner 0.1.6",
+        "EmbedAnything, ONNX",
+        "sentence-transformers 5, torch",
+        "sentence-transformers 6, torch",
     }
 )
-"""Records without an origin whose samples have the form of today's; their tables can be computed."""
+"""Systems that run in float32, or in bfloat16 if the setting says so; the others in int8, as their names say."""
 
-TITLES = {
-    "FastEmbed": "FastEmbed, float32",
-    "SPLADERunner 0.1.6": "SPLADERunner 0.1.6, float32",
-    "EmbedAnything, ONNX": "EmbedAnything, ONNX, float32",
-    "sentence-transformers 5, torch": "sentence-transformers 5, torch, float32",
-    "sentence-transformers 6, torch": "sentence-transformers 6, torch, float32",
-    OWN: "spladerunner, int8",
-}
 STARTS = {
     OWN: "BERT-base int8",
     "FastEmbed": "BERT-base, FastEmbed",
@@ -78,12 +71,8 @@ class Block:
     text: Callable[[Records], str]
 
     def stale(self, records: Records) -> list[str]:
-        """Records that are missing, or were saved before records told their origin and in another form."""
-        return [
-            name
-            for name in self.records
-            if name not in records or ("command" not in records[name] and name not in SAME_FORM)
-        ]
+        """Records that are missing, or were saved before records told their origin."""
+        return [name for name in self.records if "command" not in records.get(name, {})]
 
 
 def result(records: Records, name: str) -> Any:
@@ -149,7 +138,8 @@ def headline(records: Records) -> str:
     starts = result(records, "cold start")["processes"]
     rows = []
     for system in throughput.systems_of(measured):
-        title, best = TITLES.get(system, system), throughput.best_figures(measured, system)
+        setting, best = throughput.setting_of(measured, system), throughput.best_figures(measured, system)
+        title = titled(system, setting)
         if not best:
             rows.append([title, "failed", "", "", "", ""])
             continue
@@ -166,6 +156,17 @@ def headline(records: Records) -> str:
             markdown_table(head, rows),
         ]
     )
+
+
+def titled(system: str, setting: str) -> str:
+    """Name of a system with the type of its weights.
+
+    >>> titled("FastEmbed", "batch 1"), titled("sentence-transformers 5, torch", "bfloat16, batch 8")
+    ('FastEmbed, float32', 'sentence-transformers 5, torch, bfloat16')
+    """
+    if system in FLOATS:
+        return f"{system}, {'bfloat16' if setting.startswith('bfloat16') else 'float32'}"
+    return f"{system}, int8" if system == OWN else system
 
 
 def peers_ahead(records: Records) -> str:

@@ -309,6 +309,13 @@ def ratios(result: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     return found
 
 
+def setting_of(result: Sequence[Mapping[str, Any]], system: str, kind: str = MIXED) -> str:
+    """The setting that ran in rounds; "" if all settings failed."""
+    return next(
+        (part["rounds"][system][kind]["setting"] for part in result if kind in part["rounds"].get(system, {})), ""
+    )
+
+
 def best_figures(result: Sequence[Mapping[str, Any]], system: str, kind: str = MIXED) -> Figures | None:
     """Figures in the sweep of the setting that ran in rounds; None if all settings failed."""
     for part in result:
@@ -320,7 +327,8 @@ def best_figures(result: Sequence[Mapping[str, Any]], system: str, kind: str = M
 
 def systems_of(result: Sequence[Mapping[str, Any]]) -> list[str]:
     """The systems, spladerunner first."""
-    return list(dict.fromkeys(system for part in result for system in part["sweep"]))
+    found = dict.fromkeys(system for part in result for system in part["sweep"])
+    return sorted(found, key=lambda system: system != OWN)
 
 
 def report(shape: str, result: Sequence[Mapping[str, Any]]) -> str:
