@@ -335,7 +335,7 @@ def report(shape: str, result: Sequence[Mapping[str, Any]]) -> str:
     """Tables of one shape: documents a second, spladerunner's speedup, settings and the sweep; and failures."""
     rates, faster = speeds(result), ratios(result)
     systems = systems_of(result)
-    kinds = list(dict.fromkeys(kind for part in result for kind in part["texts"]))
+    kinds = [kind for kind in (*KINDS, LONG) if any(kind in part["texts"] for part in result)]
     speed_rows, ratio_rows, setting_rows, sweep_rows = [], [], [], []
     for system in systems:
         found = {kind: median(each) for kind, each in rates.get(system, {}).items()}
