@@ -70,9 +70,9 @@ class Block:
     records: tuple[str, ...]
     text: Callable[[Records], str]
 
-    def stale(self, records: Records) -> list[str]:
-        """Records that are missing, or were saved before records told their origin."""
-        return [name for name in self.records if "command" not in records.get(name, {})]
+    def missing(self, records: Records) -> list[str]:
+        """Records that are missing."""
+        return [name for name in self.records if name not in records]
 
 
 def result(records: Records, name: str) -> Any:
@@ -108,9 +108,6 @@ def origins(records: Records) -> str:
     """Command, commit, machine, day and pace of each record."""
     rows = []
     for name, record in sorted(records.items()):
-        if "command" not in record:
-            rows.append([name, "not recorded", "", record["machine"].rsplit(", ", 1)[1], ""])
-            continue
         commit = f"{record['commit'][:10]}{'' if record['clean'] else ' and changes'}" if record["commit"] else ""
         day = record["time"][:16].replace("T", " ")
         rows.append([name, f"`{record['command']}`", commit, day, paces(record)])
@@ -125,8 +122,6 @@ def origins(records: Records) -> str:
 
 def place(record: Mapping[str, Any]) -> str:
     """The machine of a record in words."""
-    if isinstance(record["machine"], str):  # without an origin
-        return str(record["machine"].rsplit(", ", 1)[0])
     return f"{describe(record['machine'])}, kernel {record['machine']['kernel']}"
 
 
@@ -337,11 +332,11 @@ def marked(page: str) -> Iterator[str]:
 
 
 def rewrite(page: str, records: Records) -> str:
-    """The text of a page with its blocks computed again, except those of stale records."""
+    """The text of a page with its blocks computed again, except those whose records are missing."""
 
     def block(match: re.Match[str]) -> str:
         found = BLOCKS[match[2]]
-        return match[0] if found.stale(records) else f"{match[1]}\n{found.text(records)}\n\n{match[4]}"
+        return match[0] if found.missing(records) else f"{match[1]}\n{found.text(records)}\n\n{match[4]}"
 
     return MARKED.sub(block, page)
 
@@ -356,8 +351,8 @@ def main() -> None:
         page = path.read_text(encoding="utf-8")
         write_atomically(path, rewrite(page, records))
         for block in marked(page):
-            stale = BLOCKS[block].stale(records)
-            print(f"{name}, {block}: {'left as it was, without ' + ', '.join(stale) if stale else 'computed'}")
+            missing = BLOCKS[block].missing(records)
+            print(f"{name}, {block}: {'left as it was, without ' + ', '.join(missing) if missing else 'computed'}")
 
 
 if __name__ == "__main__":

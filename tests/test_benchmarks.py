@@ -127,16 +127,13 @@ def test_make_bench_runs_every_command() -> None:
 
 
 RECORDS = tables.read_records()
-LEGACY: set[str] = set()
-"""Records of before records told their origin. None may be added."""
-
 BLOCKS = [(page, block) for page in tables.PAGES for block in tables.marked((ROOT / page).read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize(("page", "block"), BLOCKS)
 def test_pages_show_what_the_records_give(page: str, block: str) -> None:
-    if stale := tables.BLOCKS[block].stale(RECORDS):
-        pytest.skip(f"not measured since records tell their origin: {', '.join(stale)}")
+    if missing := tables.BLOCKS[block].missing(RECORDS):
+        pytest.skip(f"not measured: {', '.join(missing)}")
     text = (ROOT / page).read_text(encoding="utf-8")
     (shown,) = (match[3] for match in tables.MARKED.finditer(text) if match[2] == block)
     assert shown.strip() == tables.BLOCKS[block].text(RECORDS).strip(), "run python -m benchmarks.tables"
@@ -149,9 +146,7 @@ def test_every_block_is_on_a_page() -> None:
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_record_tells_its_origin_and_has_raw_samples(name: str) -> None:
     record = RECORDS[name]
-    if "command" not in record:
-        assert name in LEGACY, f"{name} was not written by save_result"
-        pytest.skip(f"{name} was measured before records told their origin")
+    assert "command" in record, f"{name} was not written by save_result"
     assert re.match(r"python -m benchmarks\.\w+", record["command"])
     assert name.startswith("gpu") or re.fullmatch("[0-9a-f]{40}", record["commit"])
     assert record["machine"].keys() >= {"processor", "flags", "cores", "memory_gib", "kernel", "python"}
@@ -205,11 +200,11 @@ def test_a_speed_in_a_sentence_is_noticed(sentence: str) -> None:
     assert FIGURE.search(sentence)
 
 
-def test_blocks_of_stale_records_are_left_as_they_were() -> None:
+def test_blocks_of_missing_records_are_left_as_they_were() -> None:
     page = "<!-- figures: memory -->\nold\n<!-- end --> <!-- figures: latency -->\nold\n<!-- end -->"
     peaks = {"before": 59.0, "1": 122.0}
     memory_record = {"command": "python -m benchmarks.memory", "result": {name: [peaks] for name in memory.DOCUMENTS}}
-    found = tables.rewrite(page, {"memory": memory_record, "latency": {"machine": "", "result": {}}})
+    found = tables.rewrite(page, {"memory": memory_record})
     assert "| embedded pair | 59 | 122 |" in found and found.endswith("<!-- figures: latency -->\nold\n<!-- end -->")
 
 
