@@ -96,6 +96,26 @@ def test_the_parts_of_a_block_give_its_logits(
     assert weights[0] == weights[1]
 
 
+def test_blocks_may_share_their_constants(tmp_path: Path) -> None:
+    """onnxruntime makes one of constants that are equal, such as the biases of a new model."""
+    names = {output for _, _, output in PLAIN} | {"hidden"}
+    second = [
+        (kind, [f"{name}_2" if name in names - {"hidden"} else name for name in inputs], f"{output}_2")
+        for kind, inputs, output in PLAIN
+    ]
+    second[0] = ("MatMul", ["narrowed", "widen"], "product_2")
+    block = [*PLAIN, *second[:-1], ("MatMul", ["activated_2", "narrow"], "narrowed_2")]
+    last = [
+        (kind, ["narrowed_2" if name == "narrowed" else name for name in inputs], out) for kind, inputs, out in LAST
+    ]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(globals(), "LAST", last)
+        before = save(tmp_path / "before.onnx", block)
+    after = SplitFeedForward(positions=100, most_bytes=1400)(before, tmp_path / "after.onnx")
+    assert after.note == "3 parts"
+    np.testing.assert_allclose(logits(after.graph.path), logits(before.path), rtol=1e-3, atol=1e-4)
+
+
 def test_a_model_of_short_texts_is_left_unchanged(tmp_path: Path) -> None:
     before = save(tmp_path / "before.onnx", GATED)
     after = SplitFeedForward(positions=100, most_bytes=4000)(before, tmp_path / "after.onnx")

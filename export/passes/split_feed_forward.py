@@ -126,7 +126,7 @@ def _split(graph: onnx.GraphProto, block: _Block, parts: int) -> None:
                 if value in constants and value not in renamed:
                     array = numpy_helper.to_array(constants[value])
                     rows = node is block.narrowing
-                    renamed[value] = _add_part(graph, value, part, array, columns, rows=rows)
+                    renamed[value] = _add_part(graph, value, f"{part}_of_{parts}", array, columns, rows=rows)
         for node in (*block.nodes, block.narrowing):
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
@@ -148,11 +148,16 @@ def _split(graph: onnx.GraphProto, block: _Block, parts: int) -> None:
 
 
 def _add_part(
-    graph: onnx.GraphProto, name: str, part: int, array: NDArray[np.float32], columns: NDArray[np.int_], *, rows: bool
+    graph: onnx.GraphProto, name: str, part: str, array: NDArray[np.float32], columns: NDArray[np.int_], *, rows: bool
 ) -> str:
-    """Adds the rows or columns of a constant, and returns the name; that of a single number stays."""
+    """Adds the rows or columns of a constant, and returns the name; that of a single number stays.
+
+    Blocks may share a constant, such as biases that are all zero, and then share its parts.
+    """
     if array.size == 1:
         return name
-    made = array[columns] if rows else array[..., columns]
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(made), f"{name}_part_{part}"))
-    return f"{name}_part_{part}"
+    added = f"{name}_{'rows' if rows else 'columns'}_{part}"
+    if not any(constant.name == added for constant in graph.initializer):
+        made = array[columns] if rows else array[..., columns]
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(made), added))
+    return added
