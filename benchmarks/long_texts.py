@@ -73,11 +73,12 @@ def report(found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     """Median megabytes by the tokens of a text, and by the texts of a batch."""
     ours, theirs = found["spladerunner"], found["fastembed"]
     rows = [
-        ["spladerunner, int8", f"1 text of {int(tokens):,} tokens", f"{median(ours[tokens]):.0f}"] for tokens in ours
+        ["spladerunner, int8", f"1 text of {int(tokens):,} tokens", f"{median(ours[tokens]):.0f}"]
+        for tokens in sorted(ours, key=int)
     ]
     rows += [
         ["FastEmbed, float32", f"{batch} × {FASTEMBED_TOKENS} tokens", f"{median(theirs[batch]):.0f}"]
-        for batch in theirs
+        for batch in sorted(theirs, key=int)
     ]
     logits = DEFAULT_BATCH * FASTEMBED_TOKENS * 30_522 * 4
     rows.append(
