@@ -45,20 +45,21 @@ SPLADE_V3 = "https://arxiv.org/abs/2403.06789"
 OPENSEARCH = "opensearch-project/opensearch-neural-sparse-encoding"
 NAVER_TABLE = "https://europe.naverlabs.com/research/machine-learning-and-optimization/splade-models/"
 OPENSEARCH_V3 = "https://opensearch.org/blog/advancing-search-with-opensearch-v3-neural-sparse-models-and-a-multilingual-retrieval-model"
+SBERT_TABLE = "https://sbert.net/docs/sparse_encoder/pretrained_models.html"
 OPENSEARCH_TABLE = f"{HUB}{OPENSEARCH}-doc-v2-distill"
 ON_CARDS = {
     # name without its owner: license, MRR@10 on MS MARCO dev, mean nDCG@10 on BEIR, the page that was read
     "efficient-splade-V-large": (NC, 38.8, None, f"{HUB}naver/efficient-splade-V-large-doc"),
     "efficient-splade-VI-BT-large": (NC, 38.0, None, f"{HUB}naver/efficient-splade-VI-BT-large-doc"),
     "splade-v3": (NC, 40.2, 51.7, SPLADE_V3),
-    "splade-v3-lexical": (NC, 40.0, 49.1, f"{HUB}naver/splade-v3-lexical"),
+    "splade-v3-lexical": (NC, 40.0, 49.1, SBERT_TABLE),
     "splade-v3-distilbert": (NC, 38.7, 50.0, f"{HUB}naver/splade-v3-distilbert"),
     "splade-v3-doc": (NC, 37.8, 47.0, f"{HUB}naver/splade-v3-doc"),
     "splade-cocondenser-ensembledistil": (NC, 38.3, None, f"{HUB}naver/splade-cocondenser-ensembledistil"),
     "splade_v2_distil": (NC, 36.8, None, NAVER_TABLE),  # the card has the license alone
-    "granite-embedding-30m-sparse": ("Apache-2.0", None, 50.8, f"{HUB}ibm-granite/granite-embedding-30m-sparse"),
-    "Splade_PP_en_v1": ("Apache-2.0", 37.2, 48.7, f"{HUB}prithivida/Splade_PP_en_v1"),
-    "Splade_PP_en_v2": ("Apache-2.0", 37.8, 49.4, f"{HUB}prithivida/Splade_PP_en_v2"),
+    "granite-embedding-30m-sparse": ("Apache-2.0", None, 50.8, SBERT_TABLE),
+    "Splade_PP_en_v1": ("Apache-2.0", 37.2, 48.7, SBERT_TABLE),
+    "Splade_PP_en_v2": ("Apache-2.0", 37.8, 49.4, SBERT_TABLE),
     "splade-tiny": (None, 30.9, 40.6, f"{HUB}rasyosef/splade-tiny"),
     "splade-mini": (None, 34.1, 44.5, f"{HUB}rasyosef/splade-mini"),
     "splade-small": (None, 35.4, None, f"{HUB}rasyosef/splade-tiny"),
@@ -82,8 +83,8 @@ ON_CARDS = {
 """In percent, in November 2026.
 
 Read on the pages named: all scores but the following, and the licenses of Naver's models except splade-v3-doc, of
-OpenSearch's v1 and v2, Granite, PIXIE and Splade_PP. The scores of Granite and BGE-M3, those on BEIR of Splade_PP and
-rasyosef's models, and the other licenses were collected before and are not confirmed.
+OpenSearch's v1 and v2, Granite, PIXIE and Splade_PP. The score of BGE-M3, those on BEIR of rasyosef's models, and the
+other licenses were collected before and are not confirmed.
 """
 
 
