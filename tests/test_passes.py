@@ -89,6 +89,19 @@ def test_a_pass_without_an_effect_reports_no_change(
     assert np.array_equal(logits(again.graph.path), logits(graphs[source]))
 
 
+def test_external_data_of_the_working_folder_is_left_alone(
+    graphs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder that holds another bundle."""
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "moved.onnx.data"
+    other.write_bytes(b"another")
+    (tmp_path / "bundle").mkdir()
+    ExternalData()(Graph(graphs["quantize"]), tmp_path / "bundle" / "moved.onnx")
+    assert np.array_equal(logits(tmp_path / "bundle" / "moved.onnx"), logits(graphs["quantize"]))
+    assert other.read_bytes() == b"another"
+
+
 def test_external_data_of_small_weights_reports_no_change(tmp_path: Path) -> None:
     small = SmallGraph().save(tmp_path / "small.onnx")
     assert not ExternalData()(Graph(small), tmp_path / "after.onnx").changed

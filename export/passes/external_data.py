@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import onnx
-from onnx.external_data_helper import uses_external_data
+from onnx.external_data_helper import set_external_data, uses_external_data
 
 from spladerunner.export.passes.contract import Graph, Pass, UnmetError
 
@@ -36,14 +36,11 @@ class ExternalData(Pass):
         """Writes the graph and the file of its weights."""
         weights = target.with_name(f"{target.name}.data")
         weights.unlink(missing_ok=True)  # onnx would append
-        onnx.save(
-            graph.model,
-            target,
-            save_as_external_data=True,
-            all_tensors_to_one_file=True,
-            location=weights.name,
-            size_threshold=_LEAST_BYTES,
-        )
+        for constant in graph.model.graph.initializer:
+            # onnx.save refuses a location that is a file in the working folder, wherever the graph is written.
+            if len(constant.raw_data) >= _LEAST_BYTES:
+                set_external_data(constant, weights.name)
+        onnx.save(graph.model, target)
         if weights.exists():
             shutil.copymode(target, weights)  # onnx makes it readable by its owner only
         return ""
