@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, version_converter
 
 from spladerunner.errors import CheckpointError
 from spladerunner.export.passes.contract import Graph
+from spladerunner.export.passes.external_data import save_apart
 from spladerunner.export.passes.unused import remove_unused
 
 OPSET = 18
@@ -65,7 +66,10 @@ def standardize(published: Path, target: Path, tokens: int) -> Graph:
     if versions.get("", versions.get("ai.onnx", OPSET)) < OPSET:
         model = version_converter.convert_version(model, OPSET)
     large = sum(len(constant.raw_data) for constant in model.graph.initializer) > MOST_BYTES
-    onnx.save(model, target, save_as_external_data=large, location=f"{target.name}_data")
+    if large:
+        save_apart(model, target, f"{target.name}_data")
+    else:
+        onnx.save(model, target)
     return Graph(target)
 
 

@@ -36,11 +36,7 @@ class ExternalData(Pass):
         """Writes the graph and the file of its weights."""
         weights = target.with_name(f"{target.name}.data")
         weights.unlink(missing_ok=True)  # onnx would append
-        for constant in graph.model.graph.initializer:
-            # onnx.save refuses a location that is a file in the working folder, wherever the graph is written.
-            if len(constant.raw_data) >= _LEAST_BYTES:
-                set_external_data(constant, weights.name)
-        onnx.save(graph.model, target)
+        save_apart(graph.model, target, weights.name)
         if weights.exists():
             shutil.copymode(target, weights)  # onnx makes it readable by its owner only
         return ""
@@ -50,3 +46,14 @@ class ExternalData(Pass):
         for constant in model.graph.initializer:
             if not uses_external_data(constant) and len(constant.raw_data) >= _LEAST_BYTES:
                 raise UnmetError(f"large weights outside the graph, but {constant.name} is inside")
+
+
+def save_apart(model: onnx.ModelProto, target: Path, weights: str) -> None:
+    """Saves a graph, and its large weights in a new file of that name beside it.
+
+    onnx.save has an option for it, which refuses a name that is a file in the working folder, wherever target is.
+    """
+    for constant in model.graph.initializer:
+        if len(constant.raw_data) >= _LEAST_BYTES:
+            set_external_data(constant, weights)
+    onnx.save(model, target)
