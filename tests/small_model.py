@@ -209,7 +209,7 @@ def decode_whole(graph: onnx.GraphProto) -> None:
     (shift,) = (node for node in graph.node if cast.output[0] in node.input)
     cast.output[0] = shift.output[0]
     graph.node.remove(shift)
-    # from the output on: Unsqueeze, Add of the bias, Mul by the scales, one of which is that of the hidden states
+    # The output is scaled integers plus the bias. The scale is that of the decoder times that of the hidden states.
     add = made[made[graph.output[0].name].input[0]]
     multiply = made[add.input[0]]
     scales = made[multiply.input[1]]
@@ -226,3 +226,12 @@ def decode_whole(graph: onnx.GraphProto) -> None:
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "length", size]))
     remove_unused(graph)
+
+
+def untie(graph: onnx.GraphProto) -> None:
+    """Gives the decoder a matrix of its own, in place, instead of the embedding transposed."""
+    (transposed,) = (node for node in graph.node if node.op_type == "Transpose" and "table" in node.input[0])
+    (table,) = (each for each in graph.initializer if each.name == transposed.input[0])
+    matrix = np.ascontiguousarray(numpy_helper.to_array(table).T)
+    graph.initializer.append(numpy_helper.from_array(matrix, transposed.output[0]))
+    graph.node.remove(transposed)

@@ -19,6 +19,7 @@ from spladerunner.inference.session import LARGEST_LOGITS, Session
 from spladerunner.inference.tokenizer import TokenizedText
 from spladerunner.model.manifest import ROLES
 from spladerunner.models import embedded_folder
+from tests.small_model import untie
 
 LENGTHS = (2, 3, 15, 16, 17, 100, 256)
 
@@ -95,11 +96,7 @@ def test_some_entries_of_the_vocabulary(document_graph: Path, rows: Path, tmp_pa
 
 def test_a_decoder_that_is_not_tied_and_one_without_bias(document_graph: Path, rows: Path, tmp_path: Path) -> None:
     model = onnx.load(document_graph)
-    (transposed,) = (node for node in model.graph.node if node.op_type == "Transpose" and "table" in node.input[0])
-    (table,) = (each for each in model.graph.initializer if each.name == transposed.input[0])
-    matrix = np.ascontiguousarray(numpy_helper.to_array(table).T)
-    model.graph.initializer.append(numpy_helper.from_array(matrix, transposed.output[0]))
-    model.graph.node.remove(transposed)
+    untie(model.graph)
     onnx.save(model, tmp_path / "apart.onnx")
     found = DecodeRows()(Graph(tmp_path / "apart.onnx"), tmp_path / "rows.onnx")
     assert np.array_equal(output(found.graph.path, 20), output(rows, 20))

@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from spladerunner import CheckpointError, Expander, ModelFilesError, SparseVector, compare
 from spladerunner.export.passes import Graph, passes
@@ -22,7 +21,7 @@ from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import TokenizedText
 from spladerunner.model.manifest import MANIFEST, GraphRole, Manifest
 from spladerunner.models import embedded_folder
-from tests.small_model import change_manifest, records
+from tests.small_model import change_manifest, records, untie
 
 TEXTS = ["x", "the moon orbits the earth", "a river bank is where the trout are " * 9, "nuclear " * 300]
 ENTRIES = tuple(sorted({*range(1_000, 20_000, 3), 1_620, 3_013}))  # not the special tokens
@@ -98,11 +97,7 @@ def test_a_smaller_decoder_in_slices(document_graph: Path, smaller: Path, tmp_pa
 def test_an_embedding_that_is_not_tied(document_graph: Path, smaller: Path, tmp_path: Path) -> None:
     """Its decoder is a matrix of its own, of which the columns are kept."""
     model = onnx.load(document_graph)
-    (transposed,) = (node for node in model.graph.node if node.op_type == "Transpose" and "table" in node.input[0])
-    (table,) = (each for each in model.graph.initializer if each.name == transposed.input[0])
-    matrix = np.ascontiguousarray(numpy_helper.to_array(table).T)
-    model.graph.initializer.append(numpy_helper.from_array(matrix, transposed.output[0]))
-    model.graph.node.remove(transposed)
+    untie(model.graph)
     onnx.save(model, tmp_path / "apart.onnx")
     result = KeepEntries(ENTRIES)(Graph(tmp_path / "apart.onnx"), tmp_path / "kept.onnx")
     assert np.array_equal(logits(result.graph.path, 20), logits(smaller, 20))

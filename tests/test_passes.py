@@ -92,7 +92,7 @@ def test_a_pass_without_an_effect_reports_no_change(
 def test_external_data_of_the_working_folder_is_left_alone(
     graphs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a folder that holds another bundle."""
+    """Exports while the working folder holds weights of the same name."""
     monkeypatch.chdir(tmp_path)
     other = tmp_path / "moved.onnx.data"
     other.write_bytes(b"another")

@@ -3,7 +3,7 @@
 onnxruntime's usual product of hidden states and the decoder is (L, V): the maximum over positions then reads and
 compares rows that are V apart. Rows of the decoder times columns of hidden states are (V, L), whose maximum reads
 contiguous integers; in tiles of the vocabulary, these stay in the processor's cache, and logits (L, V) never exist.
-Wide models are not faster this way (benchmarks/lab/README.md).
+Wide models gain on some processors and lose on others (benchmarks/lab/README.md).
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class DecodeRows(Pass):
 
     rows: of a tile of the vocabulary. widest: a decoder with more columns is left as it is.
     Requires: logits.
-    Ensures: the output is largest_logits, (1, 1, V), unless the decoder is wider or no fused int8 product, as
-    FuseOperators leaves it.
+    Ensures: the output is largest_logits, (1, 1, V), unless the decoder is wider, or is not the
+    fused int8 product that FuseOperators leaves.
     """
 
     name: ClassVar[str] = "decode rows"
