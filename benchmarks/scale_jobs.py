@@ -81,7 +81,13 @@ def run_ray(job: dict[str, Any], texts: list[str], folder: str) -> dict[str, Any
 
     from spladerunner.distributed import ray as engine
 
-    ray.init(num_cpus=job["workers"] + 1, object_store_memory=300 << 20, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        "local",
+        num_cpus=job["workers"] + 1,
+        object_store_memory=300 << 20,
+        include_dashboard=False,
+        log_to_driver=False,
+    )
     ray.data.DataContext.get_current().enable_progress_bars = False
     rows = pa.table({"_id": [str(at) for at in range(len(texts))], "text": texts})
     blocks = [rows.slice(at, 2 * BATCH) for at in range(0, len(texts), 2 * BATCH)]

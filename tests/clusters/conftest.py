@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,13 @@ from spladerunner.readers import Input
 from tests.small_model import write_bundle
 from tests.test_bulk_job import write_corpus
 
+# Ray joins the cluster whose address is in its folder, also that of a run that was killed, so each run has a folder of
+# its own. Its name is short, since it begins the paths of sockets.
+RAY_FOLDER = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True)
+
 os.environ |= {
     "PYSPARK_PYTHON": sys.executable,
+    "RAY_TMPDIR": RAY_FOLDER.name,
     "RAY_USAGE_STATS_ENABLED": "0",
     "SPARK_LOCAL_IP": "127.0.0.1",
 }
