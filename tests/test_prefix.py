@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 from spladerunner.inference.prefix import prefixes, reads_words_apart
+from spladerunner.inference.tokenizer import same_added_tokens
 
 STRINGS = 4_000
 """`make sweep` tries a million."""
@@ -219,7 +220,7 @@ def agrees(made: Tokenizer, text: str, length: int) -> bool:
 @given(tokenizers_of_all_families(), st.lists(st.tuples(texts, st.integers(0, 60)), min_size=20, max_size=20))
 @settings(max_examples=STRINGS // 20, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_tokens_of_a_prefix_are_the_first_tokens_of_the_text(made: Tokenizer, cases: list[tuple[str, int]]) -> None:
-    assume(reads_words_apart(made))
+    assume(reads_words_apart(made) and not same_added_tokens(made))
     for text, length in cases:
         assert agrees(made, text, length), (text, length)
 

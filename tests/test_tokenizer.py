@@ -250,6 +250,27 @@ def test_dropout_for_training_is_turned_off(tmp_path: Path) -> None:
     assert all(read.encode("abcd", 8).ids.tolist() == [[10]] for _ in range(20))
 
 
+@pytest.mark.parametrize("normalized", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("special", [True, False])
+def test_added_tokens_that_the_normalizer_makes_the_same_are_refused(
+    normalized: tuple[bool, bool], special: bool
+) -> None:
+    """tokenizers 0.23 reads one of them by chance, each time that it reads the file."""
+    made = tokenizers.Tokenizer(models.WordLevel({"[UNK]": 0, "x": 1}, unk_token="[UNK]"))
+    made.normalizer = tokenizers.normalizers.BertNormalizer(strip_accents=True)
+    for content, flag in zip(("É", "é"), normalized, strict=True):
+        (made.add_special_tokens if special else made.add_tokens)([tokenizers.AddedToken(content, normalized=flag)])
+    made.add_tokens([tokenizers.AddedToken("E2"), tokenizers.AddedToken("e1")])
+    if all(normalized):
+        with pytest.raises(ModelFilesError, match="adds the tokens 'É' and 'é', which its normalizer makes the same"):
+            Tokenizer("tokenizer.json", made.to_str().encode())
+    else:
+        found = {tuple(Tokenizer("", made.to_str().encode()).encode("É x é e", 9).ids[0].tolist()) for _ in range(20)}
+        assert found == {tuple(made.encode("É x é e").ids)}
+    made.normalizer = None
+    assert Tokenizer("tokenizer.json", made.to_str().encode()).encode("É", 9).ids.tolist() == [[2]]
+
+
 def state(**changes: Any) -> bytes:
     """The JSON of a small tokenizer with other parts."""
     return json.dumps({**json.loads(tokenizer().to_str()), **changes}).encode()

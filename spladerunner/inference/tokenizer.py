@@ -241,7 +241,7 @@ class Tokenizer:
         return tokens
 
     def _check_tokens(self) -> None:
-        """Raises ModelFilesError if there are no tokens, or one is missing that a text may need."""
+        """Raises ModelFilesError if there are no tokens, one is missing that a text may need, or two are one."""
         if not self._tokenizer.get_vocab_size():
             raise self._invalid("has no tokens")
         unknown = getattr(self._tokenizer.model, "unk_token", None)
@@ -252,6 +252,13 @@ class Tokenizer:
         for position in special:
             if self._tokenizer.id_to_token(position) is None:
                 raise self._invalid(f"adds the special token {position}, which it does not have")
+        if same := same_added_tokens(self._tokenizer):
+            first, second = same
+            raise ModelFilesError(
+                f"{self._path} adds the tokens {first!r} and {second!r}, which its normalizer makes the same, so that "
+                'tokenizers reads either of them, by chance. Set "normalized" of one of them to false.',
+                path=self._path,
+            )
 
     def _invalid(self, what: str) -> ModelFilesError:
         return ModelFilesError(f"{self._path} {what}. Fetch or export the model again.", path=self._path)
@@ -304,3 +311,19 @@ def _unpaired(joined: str, text: str) -> list[int]:
         starts.append(at)
         at += 2 if character > "\uffff" and text[at] != character else 1
     return [*starts, at]
+
+
+def same_added_tokens(tokenizer: tokenizers.Tokenizer) -> tuple[str, str] | None:
+    """Two added tokens that are searched in normalized text and have one normalized form; None if there are none.
+
+    tokenizers 0.23 keeps them in a table whose order is another one each time it is read.
+    """
+    normalizer = tokenizer.normalizer
+    forms = dict[str, str]()
+    for _, token in sorted(tokenizer.get_added_tokens_decoder().items()):
+        if normalizer is not None and token.normalized:
+            form = normalizer.normalize_str(token.content)
+            if form in forms:
+                return forms[form], token.content
+            forms[form] = token.content
+    return None

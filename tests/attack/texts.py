@@ -11,7 +11,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Reference
 
 from spladerunner.inference.prefix import prefixes, reads_words_apart
-from spladerunner.inference.tokenizer import CHARACTERS_PER_TOKEN, LEAST_TOKENS, Tokenizer
+from spladerunner.inference.tokenizer import CHARACTERS_PER_TOKEN, LEAST_TOKENS, Tokenizer, same_added_tokens
 from tests.attack.tries import Tried
 from tests.test_prefix import ADDED, FAMILIES, FLAGS, NORMALIZERS, PIECES, SWEPT, assembled, chunks, first_wrong, sweep
 
@@ -43,13 +43,16 @@ def strings(chosen: Random) -> Iterator[Tried]:
 
 
 def random_tokenizer(chosen: Random) -> Reference:
-    """One of the families, with up to four added tokens of any flags."""
-    model, splitters = chosen.choice(FAMILIES)
-    added = [
-        (AddedToken(content, **{flag: chosen.random() < 0.5 for flag in FLAGS}), chosen.random() < 0.5)
-        for content in chosen.sample(ADDED, chosen.randrange(5))
-    ]
-    return assembled(model(), chosen.choice(splitters), chosen.choice(NORMALIZERS), added)
+    """One of the families, with up to four added tokens of any flags, of which no two are the same."""
+    while True:
+        model, splitters = chosen.choice(FAMILIES)
+        added = [
+            (AddedToken(content, **{flag: chosen.random() < 0.5 for flag in FLAGS}), chosen.random() < 0.5)
+            for content in chosen.sample(ADDED, chosen.randrange(5))
+        ]
+        made = assembled(model(), chosen.choice(splitters), chosen.choice(NORMALIZERS), added)
+        if not same_added_tokens(made):
+            return made
 
 
 def random_text(chosen: Random) -> str:
