@@ -7,7 +7,7 @@
 # make browser  tests of the pages in a headless Chromium, in an environment of their own
 # make mutants  breaks the code in 300 small ways, and counts the breaks that no test notices; half an hour
 # make attack   random texts, faults, files and load against what is promised; an hour, or MINUTES=10
-# make sweep    a million texts and all code points against the tokenizers library, under each of PYTHONS="3.10 3.13"
+# make sweep    a million texts and all code points against the tokenizers library, under each of PYTHONS="3.10 3.13"; five minutes each
 # make bench    every table of benchmarks/; an hour, with nothing else running
 # make bench-gpu  documents a second on an NVIDIA card
 # make bench-scale  Ray and Spark against one process; a quarter of an hour, with nothing else running

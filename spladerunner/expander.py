@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ from spladerunner.inference.providers import CPU, Provider, check_providers, che
 from spladerunner.inference.scheduler import run_in_order
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import Span, TokenizedText, Tokenizer, Window
+from spladerunner.inference.worker_threads import WorkerThreads
 from spladerunner.log import debug
 from spladerunner.model.bundle import Bundle
 from spladerunner.model.hub import find_folder
@@ -37,7 +38,6 @@ if TYPE_CHECKING:  # numpy.typing is slow to import
     from numpy.typing import NDArray
 
     from spladerunner.explanation import Explanation
-    from spladerunner.inference.event_loop import WorkerThreads
     from spladerunner.model.bare_folder import Interpretation
     from spladerunner.model.graph import Content
     from spladerunner.passages import Passage, TokenCount
@@ -142,8 +142,9 @@ class Expander:
         self._encoders: dict[RoleName, Encoder] = {}
         self._renew_locks()
         renew_in_child(self)
-        self._tokenizing = Admission(self._threads, CHARACTERS_TOKENIZED)
-        self._running = Admission(self._threads, self._tokens_in_flight)
+        self._workers = WorkerThreads(2 * self._threads)  # some tokenize while others run
+        self._tokenizing = Admission(self._threads, CHARACTERS_TOKENIZED, self._workers)
+        self._running = Admission(self._threads, self._tokens_in_flight, self._workers)
         debug(
             __name__,
             "loaded %s from %s: max_length %s, %d threads, %d tokens in flight",
@@ -331,8 +332,8 @@ class Expander:
         texts = _iterable(texts)
 
         def tokenize(text: str) -> Iterator[Window]:
-            with self._tokenizing.admit(len(text)):
-                return self._tokenizer.windows(self._prompted(text, role), self._max_length[role], overlap)
+            windows = partial(self._tokenizer.windows, self._prompted(text, role), self._max_length[role], overlap)
+            return self._tokenizing.run(len(text), windows)
 
         def windows() -> Iterator[TokenizedText]:
             for position, found in enumerate(self._tokenize_each(texts, tokenize)):
@@ -361,8 +362,7 @@ class Expander:
         most = self._max_length[role] - self._tokenizer.special_tokens_added
         counts = []
         for text in _checked(_iterable(texts)):
-            with self._tokenizing.admit(len(text)):
-                total = self._tokenizer.count(self._prompted(text, role))
+            total = self._tokenizing.run(len(text), partial(self._tokenizer.count, self._prompted(text, role)))
             counts.append(TokenCount(total, min(total, most)))
         return counts
 
@@ -406,20 +406,22 @@ class Expander:
 
         _check_role(role)
         texts = list(_checked(_iterable(texts)))
-        with self._worker_threads.shared() as executor:
+        pool = self._workers.pool()  # kept for all texts of the call
 
-            async def encode(text: str) -> SparseVector:
-                prepare = partial(self._prepare, text, role)
-                encoder, tokenized = await run_admitted(executor, self._tokenizing, len(text), prepare)
-                if self._on_gpu:
-                    from spladerunner.inference.dynamic_batches import DynamicBatches  # CPUs start without
+        async def encode(text: str) -> SparseVector:
+            encoder, tokenized = await run_admitted(self._tokenizing, len(text), partial(self._prepare, text, role))
+            if self._on_gpu:
+                from spladerunner.inference.dynamic_batches import DynamicBatches  # CPUs start without
 
-                    if isinstance(encoder, DynamicBatches):
-                        return await encoder.encode(tokenized, self._max_length[role])
-                return await run_admitted(executor, self._running, tokenized.tokens, partial(encoder, tokenized))
+                if isinstance(encoder, DynamicBatches):
+                    return await encoder.encode(tokenized, self._max_length[role])
+            return await run_admitted(self._running, tokenized.tokens, partial(encoder, tokenized))
 
-            at_once = AWAITED_ON_GPU if self._on_gpu else self._threads
+        at_once = AWAITED_ON_GPU if self._on_gpu else self._threads
+        try:
             return await map_in_order(encode, texts, at_once=min(at_once, len(texts)))
+        finally:
+            del pool  # the traceback of an error must not keep it
 
     def explain(self, query: str, document: str) -> Explanation:
         """Explains a score: the tokens that a query and a document share, largest product of weights first.
@@ -440,8 +442,7 @@ class Expander:
             if token in document_weights
         ]
         shared.sort(key=lambda match: -match.product)
-        with self._tokenizing.admit(len(document)):
-            spans, read = self._spans(document)
+        spans, read = self._tokenizing.run(len(document), partial(self._spans, document))
         return Explanation(query, document, tuple(shared), query_weights, document_weights, spans, read)
 
     def _spans(self, document: str) -> tuple[tuple[Span, ...], int]:
@@ -465,12 +466,6 @@ class Expander:
         vocabulary = self.vocabulary
         return frozenset(vocabulary.tokens[token] for token in tokenized.ids[0] if vocabulary.carries_weight[token])
 
-    @cached_property
-    def _worker_threads(self) -> WorkerThreads:
-        from spladerunner.inference.event_loop import WorkerThreads  # asyncio is slow to import
-
-        return WorkerThreads(2 * self._threads)  # some tokenize while others run
-
     def _tokenize_each(self, texts: Iterable[str], tokenize: Callable[[str], Tokenized]) -> Iterator[Tokenized]:
         if not self._on_gpu:
             return map(tokenize, _checked(texts))
@@ -487,14 +482,12 @@ class Expander:
                 return encoder.stream(texts, self._max_length[role])
 
         def run(text: TokenizedText) -> SparseVector:
-            with self._running.admit(text.ids.size):
-                return encoder(text)
+            return self._running.run(text.ids.size, partial(encoder, text))
 
         return run_in_order(texts, run, threads=threads, tokens_in_flight=self._tokens_in_flight)
 
     def _tokenize(self, text: str, role: RoleName) -> TokenizedText:
-        with self._tokenizing.admit(len(text)):
-            return self._tokenize_admitted(text, role)
+        return self._tokenizing.run(len(text), partial(self._tokenize_admitted, text, role))
 
     def _tokenize_admitted(self, text: str, role: RoleName) -> TokenizedText:
         return self._tokenizer.encode(self._prompted(text, role), self._max_length[role])

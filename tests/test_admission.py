@@ -4,6 +4,9 @@ import linecache
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -12,8 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spladerunner.inference.admission import OVERTAKING, Admission, Ticket
+from spladerunner.inference.worker_threads import Pool, WorkerThreads
 
 TraceFunction = Any
+
+
+def admission_of(threads: int, tokens: int) -> Admission:
+    return Admission(threads, tokens, WorkerThreads(threads))
 
 
 def waiting(admission: Admission, tokens: int, order: list[str], name: str) -> Ticket:
@@ -25,7 +33,7 @@ def waiting(admission: Admission, tokens: int, order: list[str], name: str) -> T
 @pytest.mark.slow
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 4), st.integers(1, 100))
 def test_the_running_texts_never_pass_the_bounds_and_all_run(sizes: list[int], threads: int, limit: int) -> None:
-    admission, granted = Admission(threads, limit), list[str]()
+    admission, granted = admission_of(threads, limit), list[str]()
     tickets = {str(name): waiting(admission, tokens, granted, str(name)) for name, tokens in enumerate(sizes)}
     for _ in sizes:
         running = [tickets[name] for name in granted if admission.runs(tickets[name])]
@@ -36,14 +44,14 @@ def test_the_running_texts_never_pass_the_bounds_and_all_run(sizes: list[int], t
 
 
 def test_equal_texts_run_in_the_order_of_their_arrival() -> None:
-    admission, order = Admission(1, 10), list[str]()
+    admission, order = admission_of(1, 10), list[str]()
     for ticket in [waiting(admission, 5, order, name) for name in "abcde"]:
         admission.leave(ticket)
     assert order == list("abcde")
 
 
 def test_a_short_query_passes_long_documents_that_wait() -> None:
-    admission, order = Admission(1, 256), list[str]()
+    admission, order = admission_of(1, 256), list[str]()
     running = waiting(admission, 256, order, "running")
     for _ in range(40):
         waiting(admission, 256, order, "document")
@@ -54,7 +62,7 @@ def test_a_short_query_passes_long_documents_that_wait() -> None:
 
 def test_a_document_is_passed_by_a_bounded_number_of_tokens() -> None:
     """Queries arrive without end; the document runs after OVERTAKING times its tokens."""
-    admission, order = Admission(1, 256), list[str]()
+    admission, order = admission_of(1, 256), list[str]()
     running = waiting(admission, 8, order, "query")
     waiting(admission, 100, order, "document")
     while "document" not in order:
@@ -65,7 +73,7 @@ def test_a_document_is_passed_by_a_bounded_number_of_tokens() -> None:
 
 
 def test_a_withdrawn_text_never_runs_and_holds_nothing() -> None:
-    admission, order = Admission(1, 10), list[str]()
+    admission, order = admission_of(1, 10), list[str]()
     first = waiting(admission, 5, order, "first")
     admission.leave(waiting(admission, 5, order, "withdrawn"))
     last = waiting(admission, 5, order, "last")
@@ -77,10 +85,44 @@ def test_a_withdrawn_text_never_runs_and_holds_nothing() -> None:
 
 
 @pytest.mark.parametrize("others", [1, 2, 3])
-@pytest.mark.parametrize("moment", range(1, 90))
+@pytest.mark.parametrize("moment", range(1, 150))
 def test_an_interrupt_at_any_moment_leaves_no_place_taken(moment: int, others: int) -> None:
     """An exception before the line with this number, of all that a call and the one after it run."""
-    admission, order = Admission(1, 10), list[str]()
+    admission, order = admission_of(1, 10), list[str]()
+    tickets = [waiting(admission, 5, order, "other") for _ in range(others)]
+    with interrupted(moment):
+        for ticket in tickets:
+            admission.leave(ticket)
+        assert admission.run(5, lambda: 7) == 7
+    for ticket in tickets:
+        admission.leave(ticket)
+    assert is_idle(admission) and order.count("other") >= 1
+
+
+@pytest.mark.parametrize("moment", range(1, 100))
+def test_an_interrupt_of_a_caller_that_waits_leaves_no_place_taken(moment: int) -> None:
+    """A thread ends what runs, so that a worker takes what waits."""
+    admission, order = admission_of(1, 10), list[str]()
+    running = waiting(admission, 5, order, "running")
+
+    def end_it() -> None:
+        while not admission._waiting:
+            time.sleep(0.0001)
+        admission.leave(running)
+
+    ending = threading.Thread(target=end_it)
+    ending.start()
+    with interrupted(moment):
+        assert admission.run(5, lambda: 7) == 7
+    waiting(admission, 5, order, "last")  # so that the thread ends
+    ending.join()
+    while "last" not in order:
+        time.sleep(0.001)
+
+
+@contextmanager
+def interrupted(moment: int) -> Iterator[None]:
+    """Raises KeyboardInterrupt before the line of admission.py with this number, of all that this thread runs."""
     lines = 0
 
     def interrupt(frame: FrameType, event: str, argument: object) -> TraceFunction | None:
@@ -95,40 +137,44 @@ def test_an_interrupt_at_any_moment_leaves_no_place_taken(moment: int, others: i
                 raise KeyboardInterrupt
         return interrupt
 
-    tickets = [waiting(admission, 5, order, "other") for _ in range(others)]
     before = sys.gettrace()
     sys.settrace(interrupt)
     try:
-        for ticket in tickets:
-            admission.leave(ticket)
-        with admission.admit(5):
-            pass
+        yield
     except KeyboardInterrupt:
         pass
     finally:
         sys.settrace(before)
-    for ticket in tickets:
+
+
+def is_idle(admission: Admission) -> bool:
+    ticket = Ticket(10, lambda: None)
+    admission.arrive(ticket)
+    try:
+        return admission.runs(ticket)
+    finally:
         admission.leave(ticket)
-    last = waiting(admission, 5, order, "last")
-    assert admission.runs(last) and order[-1] == "last" and order.count("other") >= 1
 
 
 @settings(deadline=None, max_examples=5)
 @given(st.integers(1, 3))
 def test_threads_take_turns(threads: int) -> None:
-    admission, lock = Admission(threads, 1000), threading.Lock()
+    admission, lock = admission_of(threads, 1000), threading.Lock()
     running = most = 0
 
-    def caller() -> None:
+    def run() -> int:
         nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.001)
+        with lock:
+            running -= 1
+        return 7
+
+    def caller() -> None:
         for _ in range(5):
-            with admission.admit(10):
-                with lock:
-                    running += 1
-                    most = max(most, running)
-                time.sleep(0.001)
-                with lock:
-                    running -= 1
+            assert admission.run(10, run) == 7
 
     callers = [threading.Thread(target=caller) for _ in range(8)]
     for each in callers:
@@ -139,8 +185,70 @@ def test_threads_take_turns(threads: int) -> None:
 
 
 def test_an_error_in_a_run_frees_its_place() -> None:
-    admission = Admission(1, 10)
-    with pytest.raises(KeyError), admission.admit(5):
-        raise KeyError
-    with admission.admit(5):
-        pass
+    admission = admission_of(1, 10)
+    with pytest.raises(ZeroDivisionError):
+        admission.run(5, lambda: 1 // 0)
+    assert is_idle(admission)
+
+
+def test_work_runs_here_if_there_is_a_place_and_otherwise_in_a_worker_that_goes_on_with_what_waits() -> None:
+    admission, order = admission_of(1, 10), list[str]()
+    assert admission.run(5, threading.current_thread) is threading.current_thread()
+    running = waiting(admission, 5, order, "running")
+    with ThreadPoolExecutor(4) as callers:
+        calls = [callers.submit(admission.run, 5, threading.current_thread) for _ in range(3)]
+        failing = callers.submit(admission.run, 5, lambda: 1 // 0)
+        while len(admission._waiting) < 4:
+            time.sleep(0.001)
+        admission.leave(running)
+        (worker,) = {call.result() for call in calls}
+        assert worker.name.startswith("spladerunner")
+        with pytest.raises(ZeroDivisionError):
+            failing.result()
+    worker.join(60)
+    assert not worker.is_alive() and is_idle(admission)
+
+
+def test_a_caller_runs_its_own_work_when_no_worker_can_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Pool, work: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    admission, order = admission_of(1, 10), list[str]()
+    running = waiting(admission, 5, order, "running")
+    with ThreadPoolExecutor(1) as callers:
+        call = callers.submit(admission.run, 5, threading.current_thread)
+        while not admission._waiting:
+            time.sleep(0.001)
+        with monkeypatch.context() as patch:
+            patch.setattr(Pool, "submit", refuse)
+            admission.leave(running)
+        caller = call.result()
+        assert caller in callers._threads and is_idle(admission)
+
+
+def test_a_caller_whose_work_is_refused_and_yet_begun_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that cannot start a thread keeps the work, and another of its threads may take it."""
+    release = threading.Event()
+
+    def submit(self: Pool, work: Callable[[], object]) -> None:
+        threading.Thread(target=work).start()
+        time.sleep(0.01)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Pool, "submit", submit)
+    admission, order = admission_of(1, 10), list[str]()
+    running = waiting(admission, 5, order, "running")
+    with ThreadPoolExecutor(1) as callers:
+        call = callers.submit(admission.run, 5, lambda: release.wait(60))
+        while not admission._waiting:
+            time.sleep(0.001)
+        admission.leave(running)
+        assert not is_idle(admission)
+        release.set()
+        assert call.result() is True
+    assert is_idle(admission)
+
+
+def test_a_ticket_has_one_owner() -> None:
+    ticket, first, second = Ticket(1, lambda: None), object(), object()
+    assert [ticket.claim(owner) for owner in (first, second, first, second)] == [True, False, True, False]

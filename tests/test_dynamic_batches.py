@@ -21,6 +21,7 @@ from spladerunner.inference.batches import Batch, TokenBudget
 from spladerunner.inference.dynamic_batches import DynamicBatches
 from spladerunner.inference.providers import CPU
 from spladerunner.inference.tokenizer import TokenizedText
+from spladerunner.inference.worker_threads import WorkerThreads
 from spladerunner.vector import SparseVector
 from tests.test_batch_encoder import write_pooled_bundle
 
@@ -62,7 +63,8 @@ class Device:
 
 
 def batches_on(device: Device, *, tokens_in_flight: int = 10**6, threads: int = 1) -> DynamicBatches:
-    return DynamicBatches(device, Admission(threads, tokens_in_flight), threads, tokens_in_flight)  # type: ignore[arg-type]
+    admission = Admission(threads, tokens_in_flight, WorkerThreads(threads))
+    return DynamicBatches(device, admission, threads, tokens_in_flight)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -143,7 +145,10 @@ def test_a_text_that_is_cancelled_while_it_waits_does_not_run() -> None:
     shared = batches_on(device)
 
     async def main() -> None:
-        runs, *wait = (asyncio.create_task(shared.encode(text_of(number), 512)) for number in (1, 2, 3, 4))
+        runs = asyncio.create_task(shared.encode(text_of(1), 512))
+        while not device.ran:
+            await asyncio.sleep(0.001)
+        wait = [asyncio.create_task(shared.encode(text_of(number), 512)) for number in (2, 3, 4)]
         while len(shared._waiting) < 3:
             await asyncio.sleep(0.001)
         wait[1].cancel()
@@ -178,9 +183,11 @@ def test_a_loop_that_closes_leaves_nothing_behind(callers: ThreadPoolExecutor) -
     device = Device()
     shared = batches_on(device)
     loop = asyncio.new_event_loop()
-    tasks = [loop.create_task(shared.encode(text_of(number), 512)) for number in (1, 2)]
+    tasks = [loop.create_task(shared.encode(text_of(1), 512))]
     while not device.ran:
         loop.run_until_complete(asyncio.sleep(0.001))
+    tasks.append(loop.create_task(shared.encode(text_of(2), 512)))
+    loop.run_until_complete(asyncio.sleep(0.001))
     for task in tasks:
         task.cancel()
     loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))

@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 
 from spladerunner import Expander, ModelFilesError
 from spladerunner.inference.admission import Admission, Ticket
-from spladerunner.inference.event_loop import WorkerThreads, map_in_order, run_admitted
+from spladerunner.inference.event_loop import map_in_order, run_admitted
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import Tokenizer
+from spladerunner.inference.worker_threads import Pool, Task, WorkerThreads
 from spladerunner.model.manifest import MANIFEST, Manifest
 from tests.small_model import SYMMETRIC, SmallGraph, change_manifest, tokenizer
+from tests.test_worker_threads import all_end
 
 TEXTS = ["the cat sat on the mat", "", "naïve dogs", "money!", "the " * 60, "数 😀 \ud800"]
 PATIENCE = 60
@@ -32,10 +34,7 @@ PATIENCE = 60
 @pytest.fixture(autouse=True)
 def no_thread_stays() -> Iterator[None]:
     yield
-    for thread in threading.enumerate():
-        if thread.name.startswith("spladerunner"):
-            thread.join(PATIENCE)
-            assert not thread.is_alive()
+    assert all_end(PATIENCE)
 
 
 class Gate:
@@ -277,55 +276,70 @@ def test_an_error_of_the_model_is_raised_and_frees_all_places(tmp_path: Path) ->
 
 
 def test_work_that_is_cancelled_before_its_thread_begins_frees_its_place() -> None:
-    admission, release = Admission(5, 5), threading.Event()
-    ran = list[object]()
+    workers, release = WorkerThreads(1), threading.Event()
+    pool, last = workers.pool(), Task(int)
+    admission, ran = Admission(5, 5, workers), list[object]()
 
     async def main() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            executor.submit(release.wait, PATIENCE)
-            call = asyncio.create_task(run_admitted(executor, admission, 5, lambda: ran.append(None)))
-            await asyncio.sleep(0.01)
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
-            assert is_idle(admission)
-            release.set()
+        pool.submit(lambda: release.wait(PATIENCE))
+        call = asyncio.create_task(run_admitted(admission, 5, lambda: ran.append(None)))
+        await asyncio.sleep(0.01)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert is_idle(admission)
+        release.set()
 
     asyncio.run(main())
-    assert not ran
+    pool.submit(last)
+    assert last.result() == 0 and not ran
 
 
 def test_texts_of_a_loop_that_was_closed_hold_no_place() -> None:
     """A program may close a loop whose tasks still wait."""
-    admission = Admission(1, 5)
-    running = Ticket(5, lambda: None)
+    admission = Admission(1, 5, WorkerThreads(1))
+    running, ran = Ticket(5, lambda: None), threading.Event()
     admission.arrive(running)
     loop = asyncio.new_event_loop()
-    with ThreadPoolExecutor(1) as executor:
-        call = loop.create_task(run_admitted(executor, admission, 5, lambda: None))
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
-        admission.leave(running)
-        assert is_idle(admission) and not call.done()
-        call._log_destroy_pending = False  # type: ignore[attr-defined]
-        call.get_coro().close()
+    call = loop.create_task(run_admitted(admission, 5, ran.set))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    admission.leave(running)
+    assert ran.wait(PATIENCE)
+    assert admission.run(5, lambda: 7) == 7 and is_idle(admission) and not call.done()
+    call._log_destroy_pending = False  # type: ignore[attr-defined]
+    call.get_coro().close()
 
 
-def test_a_coroutine_that_is_dropped_when_its_turn_has_come_holds_no_place() -> None:
+@pytest.mark.parametrize("turn_has_come", [True, False])
+def test_a_coroutine_that_is_dropped_holds_no_place(turn_has_come: bool) -> None:
     """As the garbage collector may do, which must not take a lock."""
-    admission, running = Admission(1, 5), Ticket(5, lambda: None)
+    admission, running, ran = Admission(1, 5, WorkerThreads(1)), Ticket(5, lambda: None), list[object]()
     admission.arrive(running)
 
     async def main() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            call = run_admitted(executor, admission, 5, lambda: None)
-            call.send(None)
+        call = run_admitted(admission, 5, lambda: ran.append(None))
+        call.send(None)
+        if turn_has_come:
             admission.leave(running)
-            with admission._lock:
-                call.close()
-            assert is_idle(admission)
+        with admission._lock:
+            call.close()
+        admission.leave(running)
 
     asyncio.run(main())
+    assert admission.run(5, lambda: 7) == 7 and is_idle(admission)
+    assert len(ran) <= turn_has_come
+
+
+def test_an_await_says_that_no_worker_can_take_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Pool, work: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Pool, "submit", refuse)
+    admission = Admission(1, 5, WorkerThreads(1))
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        asyncio.run(run_admitted(admission, 5, lambda: None))
+    assert is_idle(admission)
 
 
 def test_no_more_than_asked_are_awaited_at_once_and_an_error_cancels_the_rest() -> None:
@@ -343,16 +357,6 @@ def test_no_more_than_asked_are_awaited_at_once_and_an_error_cancels_the_rest() 
     with pytest.raises(KeyError):
         asyncio.run(map_in_order(fail_at_three, range(100), at_once=2))
     assert len(begun) < 10
-
-
-def test_threads_are_shared_by_calls_and_end_with_the_last() -> None:
-    workers = WorkerThreads(3)
-    with workers.shared() as first:
-        with workers.shared() as second:
-            assert first is second
-        assert first.submit(int).result() == 0
-    with workers.shared() as other:
-        assert other is not first
 
 
 @pytest.mark.slow

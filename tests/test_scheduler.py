@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from spladerunner import SparseVector
 from spladerunner.inference.scheduler import run_in_order
 from spladerunner.inference.tokenizer import TokenizedText
+from tests.test_worker_threads import all_end
 
 
 def text_of(size: int, name: int = 0) -> TokenizedText:
@@ -79,10 +80,7 @@ def test_closing_early_ends_the_threads() -> None:
     results = run_in_order(map(text_of, [1] * 100), named, threads=2, tokens_in_flight=10)
     next(results)
     results.close()  # type: ignore[attr-defined]
-    for thread in threading.enumerate():
-        if thread.name.startswith("spladerunner"):
-            thread.join(10)
-            assert not thread.is_alive()
+    assert all_end()
 
 
 def test_closing_withdraws_the_texts_that_wait_and_does_not_wait_for_those_that_run() -> None:
@@ -111,9 +109,7 @@ def test_closing_withdraws_the_texts_that_wait_and_does_not_wait_for_those_that_
     assert not gate.is_set()
     opened_late.cancel()
     gate.set()
-    for thread in threading.enumerate():
-        if thread.name.startswith("spladerunner"):
-            thread.join(60)
+    assert all_end()
     assert sorted(begun) == [0, 1, 2]
 
 

@@ -4,18 +4,26 @@ A text waits until fewer than `threads` texts run and its tokens fit beside thei
 key runs next: the tokens admitted before it arrived, plus OVERTAKING times its own. So a short query passes long
 documents that wait, and a text of n tokens is passed by at most OVERTAKING × n tokens of later arrivals (virtual time,
 as in weighted fair queueing: Demers, Keshav and Shenker, SIGCOMM 1989).
+
+A text that need not wait runs in the thread of its caller; others run in worker threads, which take the next text
+without waking a thread first.
 """
 
 from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from typing import Generic, TypeVar
 
 from spladerunner.inference.fork import renew_in_child
+from spladerunner.inference.worker_threads import Pool, WorkerThreads
 
 OVERTAKING = 8
+
+Result = TypeVar("Result")
 
 
 class Ticket:
@@ -25,26 +33,83 @@ class Ticket:
     ended: set, without a lock, when the text no longer needs its place.
     """
 
-    __slots__ = ("ended", "granted", "key", "notified", "tokens")
+    __slots__ = ("_owner", "ended", "granted", "key", "notified", "tokens")
 
     def __init__(self, tokens: int, granted: Callable[[], object]) -> None:
         self.tokens = tokens
         self.granted = granted
         self.key = (0, 0)
         self.notified = self.ended = False
+        self._owner = dict[str, object]()
 
     def __lt__(self, other: Ticket) -> bool:
         return self.key < other.key
+
+    def claim(self, owner: object) -> bool:
+        """True for the first owner that claims the ticket, each time; it alone ends the ticket. Needs no lock."""
+        return self._owner.setdefault("owner", owner) is owner
+
+
+class Turn(Generic[Result]):
+    """A function that waits for its place and then runs in a worker thread.
+
+    ended: called, from any thread, when it has run, or when no worker could take it.
+    """
+
+    def __init__(self, admission: Admission, tokens: int, function: Callable[[], Result], ended: Callable[[], object]):
+        self.ticket = Ticket(tokens, self._hand_over)
+        self.ran = False
+        self._admission = admission
+        self._function = function
+        self._ended = ended
+        self._pool: Pool | None = None
+        self._result: Result
+        self._error: BaseException | None = None
+
+    def result(self) -> Result:
+        """What the function returned. Raises what it raised, or RuntimeError if no worker could take it."""
+        if self._error is None:
+            return self._result
+        error, self._error = self._error, None
+        try:
+            raise error
+        finally:
+            del error  # its traceback refers to this frame
+
+    def withdraw(self) -> None:
+        """Gives the place up, unless a worker runs the function."""
+        if self.ticket.claim(self):
+            self._admission.leave(self.ticket)
+
+    def _hand_over(self) -> None:
+        self._pool = self._admission.workers.pool()
+        try:
+            self._pool.submit(self._run)
+        except RuntimeError as error:
+            self._error = error
+            self._ended()
+
+    def _run(self) -> None:
+        if self.ticket.claim(object()):
+            try:
+                self._result, self._error = self._function(), None
+            except BaseException as error:
+                self._error = error
+            self.ran = True
+            self._admission.leave(self.ticket)
+            self._ended()
+        self._pool = None
 
 
 class Admission:
     """Shared by all callers of an Expander, from any thread.
 
     threads: the most texts that run at once. tokens: the most tokens that run at once; a longer text runs alone.
-    A KeyboardInterrupt at any moment leaves no place taken.
+    workers: run texts that waited. A KeyboardInterrupt at any moment leaves no place taken.
     """
 
-    def __init__(self, threads: int, tokens: int) -> None:
+    def __init__(self, threads: int, tokens: int, workers: WorkerThreads) -> None:
+        self.workers = workers
         self._threads = threads
         self._tokens = tokens
         self._renew_locks()
@@ -57,13 +122,39 @@ class Admission:
         self._running: set[Ticket] = set()
         self._admitted_tokens = self._arrivals = 0
 
-    def arrive(self, ticket: Ticket) -> None:
-        """Queues a text. Its `granted` is called, from any thread, when it may run."""
+    def run(self, tokens: int, function: Callable[[], Result]) -> Result:
+        """Runs a function while it holds a place for this many tokens, and returns its result.
+
+        It runs in this thread if there is a place at once, or no worker can take it. An interrupt withdraws a function
+        that waits; one that runs in a worker ends first and then frees its place.
+        """
+        ended: SimpleQueue[None] = SimpleQueue()
+        turn = Turn(self, tokens, function, partial(ended.put, None))
+        try:
+            if self.arrive(turn.ticket, here=True):
+                return function()
+            ended.get()
+            while not (turn.ran or turn.ticket.claim(turn)):  # a worker took it after all
+                ended.get()
+            return turn.result() if turn.ran else function()
+        finally:
+            try:
+                turn.withdraw()
+            except BaseException:  # interrupted before it had an effect
+                turn.withdraw()
+                raise
+
+    def arrive(self, ticket: Ticket, *, here: bool = False) -> bool:
+        """Queues a text. Its `granted` is called, from any thread, when it may run.
+
+        here: the calling thread runs it if it may run at once; then the answer is True, and `granted` is not called.
+        """
         with self._lock:
             self._arrivals += 1
             ticket.key = (self._admitted_tokens + OVERTAKING * ticket.tokens, self._arrivals)
             heapq.heappush(self._waiting, ticket)
-            self._grant()
+            self._grant(ticket if here else None)
+            return here and ticket.notified
 
     def leave(self, ticket: Ticket) -> None:
         """Ends a text: frees the place of one that runs, and withdraws one that waits."""
@@ -76,25 +167,11 @@ class Admission:
         """True while a text may run."""
         return ticket in self._running
 
-    @contextmanager
-    def admit(self, tokens: int) -> Iterator[None]:
-        """Blocks until a text of this many tokens may run, and holds its place while the block runs."""
-        turn = threading.Event()
-        ticket = Ticket(tokens, turn.set)
-        try:
-            self.arrive(ticket)
-            if not ticket.notified:
-                turn.wait()
-            yield
-        finally:
-            try:
-                self.leave(ticket)
-            except BaseException:  # interrupted before it had an effect
-                self.leave(ticket)
-                raise
+    def _grant(self, here: Ticket | None = None) -> None:
+        """Lets texts run as far as the bounds allow. Every state in which an interrupt may leave it is mended here.
 
-    def _grant(self) -> None:
-        """Lets texts run as far as the bounds allow. Every state in which an interrupt may leave it is mended here."""
+        here: a ticket whose `granted` is not called.
+        """
         for ticket in list(self._running):
             if not ticket.notified:
                 self._notify(ticket)
@@ -107,13 +184,14 @@ class Admission:
                     return
                 self._running.add(ticket)
                 self._admitted_tokens += ticket.tokens
-                self._notify(ticket)
+                self._notify(ticket, here)
             heapq.heappop(self._waiting)
             if ticket.ended:
                 self._running.discard(ticket)
 
-    def _notify(self, ticket: Ticket) -> None:
-        ticket.granted()
+    def _notify(self, ticket: Ticket, here: Ticket | None = None) -> None:
+        if ticket is not here:
+            ticket.granted()
         ticket.notified = True
 
     def _fits(self, ticket: Ticket) -> bool:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
 from spladerunner.inference.admission import Admission
 from spladerunner.inference.batch_encoder import BatchEncoder
 from spladerunner.inference.batches import MOST_TEXTS, WORKERS, Batch, padded_length, run_in_batches
-from spladerunner.inference.event_loop import WorkerThreads
 from spladerunner.inference.fork import renew_in_child
 from spladerunner.inference.tokenizer import TokenizedText
+from spladerunner.inference.worker_threads import Pool, WorkerThreads
 from spladerunner.vector import SparseVector
 
 
@@ -62,28 +63,31 @@ class DynamicBatches:
         The batches depend on these texts alone, unless there are other calls at the same time.
         """
         call = object()
-        with self._threads.shared() as executor:
-            yield from run_in_batches(
-                texts,
-                lambda batch: self._submit(executor, batch, call).result(),
-                budget=self._encoder.budget,
-                max_length=max_length,
-                threads=self._most,
-                tokens_in_flight=self._tokens_in_flight,
-            )
+        pool = self._threads.pool()
+        yield from run_in_batches(
+            texts,
+            lambda batch: self._submit(pool, batch, call).result(),
+            budget=self._encoder.budget,
+            max_length=max_length,
+            threads=self._most,
+            tokens_in_flight=self._tokens_in_flight,
+        )
 
     async def encode(self, text: TokenizedText, max_length: int) -> SparseVector:
         """The vector of a text. When cancelled, a text that waits is withdrawn; one that runs ends first."""
         batch = Batch.of([(0, text)], padded_length(text.tokens, max_length))
-        with self._threads.shared() as executor:
-            (vector,) = await asyncio.wrap_future(self._submit(executor, batch, None))
+        pool = self._threads.pool()
+        try:
+            (vector,) = await asyncio.wrap_future(self._submit(pool, batch, None))
+        finally:
+            del pool  # the traceback of an error must not keep it
         return vector
 
-    def _submit(self, executor: Executor, batch: Batch, call: object | None) -> Future[list[SparseVector]]:
+    def _submit(self, pool: Pool, batch: Batch, call: object | None) -> Future[list[SparseVector]]:
         vectors: Future[list[SparseVector]] = Future()
         with self._lock:
             self._waiting.append(_Waiting(batch, call, vectors))
-        executor.submit(self._run_oldest)
+        pool.submit(self._run_oldest)
         return vectors
 
     def _run_oldest(self) -> None:
@@ -115,8 +119,7 @@ class DynamicBatches:
     def _run(self, together: list[_Waiting]) -> None:
         batch = Batch.joined([each.batch for each in together])
         try:
-            with self._admission.admit(batch.tokens):
-                found = iter(self._encoder.encode(batch))
+            found = iter(self._admission.run(batch.tokens, partial(self._encoder.encode, batch)))
         except BaseException as error:
             if len(together) == 1:
                 together[0].vectors.set_exception(error)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from functools import partial
+from typing import Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from spladerunner.inference.worker_threads import Pool, Task
 
 
 class Sized(Protocol):
@@ -46,20 +46,18 @@ def run_in_order(
         yield from map(run, texts)
         return
     process = os.getpid()
-    from concurrent.futures import ThreadPoolExecutor  # one text starts faster without
-
-    in_flight: deque[tuple[int, Future[_Result]]] = deque()
+    in_flight: deque[tuple[int, Task[_Result]]] = deque()
 
     def take() -> _Result:
         if os.getpid() != process:
             raise RuntimeError("a stream of vectors cannot be continued in a forked process: begin another one there")
         return in_flight.popleft()[1].result()
 
-    executor = ThreadPoolExecutor(threads, thread_name_prefix="spladerunner")
+    pool = Pool(threads)
     try:
         source = iter(texts)
         while True:
-            while in_flight and in_flight[0][1].done():
+            while in_flight and in_flight[0][1].done:
                 yield take()
             try:
                 text = next(source, None)
@@ -71,13 +69,21 @@ def run_in_order(
                 break
             while in_flight and sum(size for size, _ in in_flight) + text.tokens > tokens_in_flight:
                 yield take()
-            in_flight.append((text.tokens, executor.submit(run, text)))
+            task = Task(partial(run, text))
+            in_flight.append((text.tokens, task))
+            pool.submit(task)
         while in_flight:
             yield take()
     except GeneratorExit:  # maybe from the garbage collector, inside any code: waiting for threads could be a deadlock
-        executor.shutdown(wait=False, cancel_futures=True)
+        _end(pool, in_flight, wait=False)
         raise
     except BaseException:
-        executor.shutdown(cancel_futures=True)
+        _end(pool, in_flight, wait=os.getpid() == process)
         raise
-    executor.shutdown()
+    pool.end(wait=True)
+
+
+def _end(pool: Pool, in_flight: Iterable[tuple[int, Task[_Result]]], *, wait: bool) -> None:
+    for _, task in in_flight:
+        task.cancel()
+    pool.end(wait=wait)

@@ -23,6 +23,7 @@ from tests.conftest import ROOT
 from tests.small_model import write_bundle
 from tests.test_event_loop import is_idle
 from tests.test_fork import FORKS
+from tests.test_worker_threads import all_end
 
 TEXTS = ["the cat sat on the mat", "", "naïve dogs", "money!", "the " * 60, "数 😀", "river bank " * 5, "x"]
 
@@ -44,10 +45,8 @@ def callers(chosen: Random) -> Iterator[Tried]:
             wrong = [found for each in calls if (found := each.result())]
             if watch.most > threads or watch.most_tokens > max(tokens, 32):
                 wrong.append(f"{watch.most} texts of {watch.most_tokens} tokens ran, of {threads} and {tokens}")
-            for thread in threading.enumerate():
-                if thread.name.startswith("spladerunner"):
-                    thread.join(60)
-                    wrong += ["a thread was left"] * thread.is_alive()
+            if not all_end():
+                wrong.append("a thread was left")
             if not is_idle(expander._tokenizing, expander._running):
                 wrong.append("a place was left taken")
             yield Tried(len(seeds), f"{len(seeds)} callers, threads={threads}: {wrong[0]}" if wrong else None)
@@ -100,9 +99,10 @@ def call(chosen: Random, expander: Expander, alone: dict[str, SparseVector]) -> 
 
 
 INTERRUPTS = """
-import random, signal, sys, threading
+import random, signal, sys
 from spladerunner import Expander
 from tests.test_event_loop import is_idle
+from tests.test_worker_threads import all_end
 chosen = random.Random(int(sys.argv[2]))
 expander = Expander(sys.argv[1], threads=2)
 expected = expander.encode(["the cat sat"] * 8)
@@ -118,11 +118,8 @@ for _ in range(50):
             signal.setitimer(signal.ITIMER_REAL, 0)
     except KeyboardInterrupt:
         pass
-for thread in threading.enumerate():
-    if thread.name.startswith("spladerunner"):
-        thread.join(60)
-        assert not thread.is_alive()
-assert is_idle(expander._tokenizing, expander._running) and expander.encode(["the cat sat"] * 8) == expected
+assert all_end() and is_idle(expander._tokenizing, expander._running)
+assert expander.encode(["the cat sat"] * 8) == expected
 print("held")
 """
 

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import _thread
+import gc
+import sys
+import threading
+import time
+import weakref
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from spladerunner.inference.worker_threads import Pool, Task, WorkerThreads
+
+
+def all_end(seconds: float = 60) -> bool:
+    """Waits until there is no worker thread. Threads are started and ended by others, so they may not be joined."""
+    end = time.monotonic() + seconds
+    while any(thread.name.startswith("spladerunner") for thread in threading.enumerate()):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+def ends(thread: threading.Thread) -> bool:
+    thread.join(60)
+    return not thread.is_alive()
+
+
+def test_callers_share_a_pool_as_long_as_one_holds_it() -> None:
+    workers = WorkerThreads(3)
+    first, second, task = workers.pool(), workers.pool(), Task(threading.current_thread)
+    first.submit(task)
+    thread = task.result()
+    assert first is second and thread.name == "spladerunner" and not thread.daemon
+    del first
+    assert thread.is_alive()
+    del second
+    assert ends(thread)
+    task = Task(threading.current_thread)
+    workers.pool().submit(task)
+    other = task.result()
+    assert other is not thread and ends(other)
+
+
+def test_a_pool_has_as_many_threads_as_work_needs_and_no_more_than_asked() -> None:
+    pool, gate, together = Pool(3), threading.Event(), threading.Barrier(4)
+    tasks = [Task(lambda: (together.wait(60), gate.wait(60))) for _ in range(3)]
+    for task in tasks:
+        pool.submit(task)
+    together.wait(60)
+    last = Task(int)
+    pool.submit(last)
+    time.sleep(0.01)
+    assert not last.done and len(pool._threads) == 3
+    gate.set()
+    assert last.result() == 0
+    pool.end(wait=True)
+    assert not any(thread.is_alive() for thread in pool._threads)
+
+
+def test_a_task_raises_the_error_of_its_function_once_and_keeps_no_frame() -> None:
+    class Large:
+        pass
+
+    def fail() -> None:
+        large = Large()
+        kept.append(weakref.ref(large))
+        raise ZeroDivisionError
+
+    kept = list[weakref.ref[Large]]()
+    task = Task(fail)
+    task()
+    with pytest.raises(ZeroDivisionError):
+        task.result()
+    gc.disable()
+    try:
+        assert kept[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_a_cancelled_task_does_not_run() -> None:
+    ran = list[int]()
+    task = Task(lambda: ran.append(1))
+    task.cancel()
+    task()
+    assert task.done and not ran
+
+
+def test_work_runs_in_the_starting_thread_if_no_other_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    pool, tasks = Pool(2), [Task(threading.get_ident) for _ in range(3)]
+    for task in tasks:
+        pool.submit(task)
+    assert threading.get_ident() not in [task.result() for task in tasks]
+    pool.end(wait=True)
+
+
+def test_a_system_without_threads_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        Pool(1).submit(int)
+
+
+@pytest.mark.parametrize("moment", range(1, 40))
+def test_an_interrupt_at_any_moment_leaves_a_pool_that_works(moment: int) -> None:
+    steps = 0
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal steps
+        if frame.f_globals["__name__"] in (Pool.__module__, "threading") and event == "line":
+            steps += 1
+            if steps == moment:
+                raise KeyboardInterrupt
+        return interrupt
+
+    pool, tasks = Pool(2), [Task(int) for _ in range(3)]
+    before = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        for task in tasks:
+            pool.submit(task)
+        assert [task.result() for task in tasks] == [0, 0, 0]
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    last = Task(int)
+    pool.submit(last)
+    assert last.result() == 0
+    pool.end(wait=True)
