@@ -4,6 +4,6 @@ text ─ tokenizer ─▶ TokenizedText ─ session ─▶ logits ─ pooling �
        (prefix)      ids, mask: (1, L)  (arena)   (1, L, V)            (nnz,)
 
 encoder joins session and pooling, or looks token weights up; scheduler runs several texts at a time, admission bounds
-those of all callers, in worker_threads if they wait, and event_loop serves callers on asyncio; cpu_count gives the number
-of threads; fork keeps forks apart from native code.
+those of all callers, in worker_threads if they wait, and event_loop serves callers on asyncio; cpu_count gives the
+number of threads; fork keeps forks apart from native code.
 """
