@@ -142,7 +142,7 @@ _MODELS = (
     _symmetric("prithivida/Splade_PP_en_v2", "BERT-base", 110, _APACHE, _score(37.8, 0.494))._replace(pickled=True),
     _symmetric("rasyosef/splade-tiny", "BERT-tiny", 4.4, None, _score(30.9, 0.406)),
     _symmetric("rasyosef/splade-mini", "BERT-mini", 11.2, None, _score(34.1, 0.445)),
-    _symmetric("rasyosef/splade-small", "BERT-small", 28.8, None, _score(35.4)),
+    _symmetric("rasyosef/splade-small", "BERT-small", 28.8, None, _score(35.4, 0.466)),
     _symmetric(f"{_OPENSEARCH}-v1", "BERT-base", 133, _APACHE, _score(beir=0.524)),
     _symmetric(f"{_OPENSEARCH}-v2-distill", "DistilBERT", 67, _APACHE, _score(beir=0.528)),
     _inference_free(f"{_OPENSEARCH}-doc-v1", "BERT-base", 133, _APACHE, _score(beir=0.490)),
