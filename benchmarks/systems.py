@@ -202,7 +202,12 @@ def splade_0_1(job: dict[str, Any]) -> Encode:
 
 
 def sentence_transformers(job: dict[str, Any]) -> Encode:
-    """SparseEncoder with the backend "torch", "onnx" or "openvino"."""
+    """SparseEncoder with the backend "torch", "onnx" or "openvino".
+
+    products: torch's precision of float32 products; with "medium", oneDNN computes them in bfloat16. oneDNN keeps more
+    primitives than its 1,024, since each length of a text has its own, and large arrays may lie in huge pages.
+    """
+    os.environ |= {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16384", "THP_MEM_ALLOC_ENABLE": "1"}
     import torch
     from sentence_transformers import SparseEncoder
 
@@ -210,6 +215,7 @@ def sentence_transformers(job: dict[str, Any]) -> Encode:
     if job.get("threads"):
         torch.set_num_threads(job["threads"])
     if backend == "torch":
+        torch.set_float32_matmul_precision(job.get("products", "highest"))
         settings = {"torch_dtype": getattr(torch, job.get("type", "float32"))}
         if attention := job.get("attention"):
             settings["attn_implementation"] = attention  # with flash_attention_2, texts are not padded

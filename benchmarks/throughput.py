@@ -59,6 +59,9 @@ OTHER_ROUNDS = 3
 LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "int8": 0.95}
 """Least mean cosine with the reference, for all systems. int8 loses more with random weights than with trained ones."""
 
+BFLOAT16: dict[str, dict[str, str]] = {"bfloat16": {"type": "bfloat16"}, "bfloat16 products": {"products": "medium"}}
+"""Settings of torch on processors that have bfloat16."""
+
 BATCH = 8
 """The batch size beside 1. Larger ones were slower for every system in every earlier sweep, but by padding alone."""
 
@@ -106,9 +109,8 @@ def settings_of_systems(folder: Path, shape: str, cores: int) -> dict[str, list[
         found = settings(python, "float32", **job)
         if {"avx512_bf16", "amx_bf16"} & set(flags):
             found += [
-                replace(
-                    each, name=f"bfloat16, {each.name}", weight_type="bfloat16", job={**each.job, "type": "bfloat16"}
-                )
+                replace(each, name=f"{name}, {each.name}", weight_type="bfloat16", job={**each.job, **kind})
+                for name, kind in BFLOAT16.items()
                 for each in found
             ]
         return found
