@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spladerunner.inference.admission import OVERTAKING, Admission, Ticket
+from spladerunner.inference.admission import OVERTAKING, Admission, Ticket, Turn
 from spladerunner.inference.worker_threads import Pool, WorkerThreads
 
 TraceFunction = Any
@@ -252,3 +252,46 @@ def test_a_caller_whose_work_is_refused_and_yet_begun_waits_for_it(monkeypatch: 
 def test_a_ticket_has_one_owner() -> None:
     ticket, first, second = Ticket(1, lambda: None), object(), object()
     assert [ticket.claim(owner) for owner in (first, second, first, second)] == [True, False, True, False]
+
+
+def test_a_result_is_kept_though_the_pool_refused_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of the pool ran it at once, before the pool could not start another one."""
+    ran = threading.Event()
+
+    def submit(self: Pool, work: Callable[[], object]) -> None:
+        threading.Thread(target=work).start()
+        ran.wait(60)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Pool, "submit", submit)
+    admission, order = admission_of(1, 10), list[str]()
+    running = waiting(admission, 5, order, "running")
+
+    def run() -> int:
+        ran.set()
+        return 7
+
+    with ThreadPoolExecutor(1) as callers:
+        call = callers.submit(admission.run, 5, run)
+        while not admission._waiting:
+            time.sleep(0.001)
+        admission.leave(running)
+        assert call.result() == 7
+
+
+def test_a_function_that_is_handed_over_twice_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt may come between the hand-over and the note of it; the first one runs meanwhile."""
+    given = list[Callable[[], object]]()
+
+    def submit(self: Pool, work: Callable[[], object]) -> None:
+        while given:
+            given.pop()()
+        given.append(work)
+
+    monkeypatch.setattr(Pool, "submit", submit)
+    admission, ran = admission_of(1, 10), list[str]()
+    turn = Turn(admission, 5, lambda: ran.append("ran"), lambda: ran.append("ended"))
+    turn.ticket.granted()
+    turn.ticket.granted()
+    given.pop()()
+    assert ran == ["ran", "ended"] and turn._pool is None

@@ -21,9 +21,10 @@ from spladerunner.inference.batches import Batch, TokenBudget
 from spladerunner.inference.dynamic_batches import DynamicBatches
 from spladerunner.inference.providers import CPU
 from spladerunner.inference.tokenizer import TokenizedText
-from spladerunner.inference.worker_threads import WorkerThreads
+from spladerunner.inference.worker_threads import Pool, WorkerThreads
 from spladerunner.vector import SparseVector
 from tests.test_batch_encoder import write_pooled_bundle
+from tests.test_worker_threads import all_end
 
 PATIENCE = 60
 BROKEN = 99
@@ -138,6 +139,33 @@ def test_a_text_that_fails_fails_its_own_call_only(callers: ThreadPoolExecutor) 
     with pytest.raises(ModelFilesError, match="not finite"):
         calls[1].result(PATIENCE)
     assert device.ran == [[1], [2, BROKEN, 3], [2], [BROKEN], [3]]
+
+
+def test_an_error_that_is_kept_keeps_no_thread() -> None:
+    device = Device()
+    device.end()
+    shared = batches_on(device, threads=2)
+    with pytest.raises(ModelFilesError) as kept:
+        list(shared.stream(iter([text_of(BROKEN)]), 512))
+    assert all_end() and kept.tb
+
+
+def test_a_batch_whose_call_was_interrupted_does_not_take_the_place_of_another(
+    callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Device()
+    device.end()
+    shared = batches_on(device)
+
+    def interrupt(self: Pool, work: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pool, "submit", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            shared._submit(Batch.of([(0, text_of(1))], 16), None)
+    assert submit(callers, shared, text_of(2, 40)).result(PATIENCE) == [2]
+    assert device.ran == [[2]] and not shared._waiting
 
 
 def test_a_text_that_is_cancelled_while_it_waits_does_not_run() -> None:

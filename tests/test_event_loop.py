@@ -331,6 +331,48 @@ def test_a_coroutine_that_is_dropped_holds_no_place(turn_has_come: bool) -> None
     assert len(ran) <= turn_has_come
 
 
+def test_a_text_that_waits_runs_though_the_coroutine_before_it_was_dropped_on_its_way_to_a_thread() -> None:
+    workers, gate = WorkerThreads(1), threading.Event()
+    admission, pool, ran = Admission(1, 5, workers), workers.pool(), list[object]()
+    pool.submit(lambda: gate.wait(PATIENCE))
+
+    async def main() -> int:
+        dropped = run_admitted(admission, 5, lambda: ran.append(None))
+        dropped.send(None)
+        waits = asyncio.create_task(run_admitted(admission, 5, lambda: 7))
+        while not admission._waiting:
+            await asyncio.sleep(0.001)
+        dropped.close()
+        gate.set()
+        return await asyncio.wait_for(waits, PATIENCE)
+
+    assert asyncio.run(main()) == 7 and not ran and is_idle(admission)
+
+
+def test_a_withdrawal_that_is_interrupted_takes_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    admission, running = Admission(1, 5, WorkerThreads(1)), Ticket(5, lambda: None)
+    admission.arrive(running)
+    leave, interrupts = Admission.leave, [KeyboardInterrupt()]
+
+    def interrupted(self: Admission, ticket: Ticket) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        leave(self, ticket)
+
+    call = run_admitted(admission, 5, lambda: None)
+
+    async def main() -> None:
+        call.send(None)
+        with monkeypatch.context() as patch:
+            patch.setattr(Admission, "leave", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                call.throw(asyncio.CancelledError())
+
+    asyncio.run(main())
+    admission.leave(running)
+    assert is_idle(admission) and not interrupts
+
+
 def test_an_await_says_that_no_worker_can_take_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Pool, work: object) -> None:
         raise RuntimeError("can't start new thread")

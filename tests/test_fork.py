@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
 import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from spladerunner import Expander
 from spladerunner.inference import fork
+from spladerunner.inference.scheduler import run_in_order
+from spladerunner.inference.tokenizer import TokenizedText
 from tests.small_model import write_bundle
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -84,6 +88,35 @@ def test_a_stream_cannot_be_continued_in_a_child(tmp_path: Path) -> None:
         [sys.executable, "-W", "ignore", "-c", code, bundle], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == ("a stream of vectors cannot be continued in a forked process: begin another one there\n99\n")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_does_not_end_the_threads_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even after the last text, while a thread of the parent is being started."""
+    start, started = threading.Thread.start, threading.Event()
+
+    def slow(self: threading.Thread) -> None:
+        start(self)
+        if self.name == "spladerunner":
+            started.wait(60)
+
+    monkeypatch.setattr(threading.Thread, "start", slow)
+    one = np.ones((1, 1), np.int64)
+    text = TokenizedText(one, one, one, content_tokens=1)
+    results = run_in_order([text], lambda text: 7, threads=2, tokens_in_flight=10)
+    assert next(results) == 7
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        try:
+            list(results)
+        except RuntimeError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    started.set()
+    assert list(results) == []
 
 
 def test_a_fork_waits_for_calls_and_keeps_new_ones_out() -> None:

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import _thread
 import gc
+import subprocess
 import sys
 import threading
 import time
 import weakref
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -34,7 +37,7 @@ def test_callers_share_a_pool_as_long_as_one_holds_it() -> None:
     first, second, task = workers.pool(), workers.pool(), Task(threading.current_thread)
     first.submit(task)
     thread = task.result()
-    assert first is second and thread.name == "spladerunner" and not thread.daemon
+    assert first is second and thread.name == "spladerunner"
     del first
     assert thread.is_alive()
     del second
@@ -138,3 +141,65 @@ def test_an_interrupt_at_any_moment_leaves_a_pool_that_works(moment: int) -> Non
     pool.submit(last)
     assert last.result() == 0
     pool.end(wait=True)
+
+
+def test_a_pool_ends_though_some_of_its_threads_could_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The helper threads then run the work, and meet the end of the pool."""
+    start, began, begin = threading.Thread.start, threading.Barrier(4), threading.Event()
+    started = list[threading.Thread]()
+
+    def limited(self: threading.Thread) -> None:
+        if self.name == "spladerunner":
+            if started:
+                raise RuntimeError("can't start new thread")
+            started.append(self)
+        start(self)
+
+    def work(seconds: float) -> None:
+        began.wait(60)
+        begin.wait(60)
+        time.sleep(seconds)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    pool = Pool(2)
+    for seconds in (0.1, 0, 0):
+        pool.submit(Task(partial(work, seconds)))
+        time.sleep(0.01)
+    began.wait(60)
+    begin.set()
+    pool.end(wait=True)
+    assert not started[0].is_alive()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "code",
+    [
+        "vectors = expander.stream(f'the cat {n}' for n in range(100))\nnext(vectors)",
+        "import asyncio\n"
+        "async def main():\n"
+        "    global call\n"
+        "    call = expander.aencode(['the cat'] * 100)\n"
+        "    call.send(None)\n"
+        "asyncio.run(main())",
+        "try:\n"
+        "    expander.encode(f'the cat {n}' if n < 9 else None for n in range(100))\n"
+        "except TypeError as error:\n"
+        "    kept = error",
+        "import threading\n"
+        "def call():\n"
+        "    for n in range(20):\n"
+        "        assert len(expander.encode(f'the cat {n}')) == 1\n"
+        "    print(end='.', flush=True)\n"
+        "for _ in range(5):\n"
+        "    threading.Thread(target=call).start()",
+    ],
+    ids=["suspended stream", "pending call", "error that is kept", "callers in threads"],
+)
+def test_the_interpreter_exits(bundle: Path, code: str) -> None:
+    made = f"import sys\nfrom spladerunner import Expander\nexpander = Expander(sys.argv[1], threads=2)\n{code}\n"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", made, bundle], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "." * 5 * ("Thread" in code)

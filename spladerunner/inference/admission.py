@@ -5,8 +5,8 @@ key runs next: the tokens admitted before it arrived, plus OVERTAKING times its 
 documents that wait, and a text of n tokens is passed by at most OVERTAKING × n tokens of later arrivals (virtual time,
 as in weighted fair queueing: Demers, Keshav and Shenker, SIGCOMM 1989).
 
-A text that need not wait runs in the thread of its caller; others run in worker threads, which take the next text
-without waking a thread first.
+A text with a free place runs in the thread that asks for it. Texts that wait run in worker threads: a worker that ends
+a text takes the next one itself, so no thread has to wake between them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from spladerunner.inference.worker_threads import Pool, WorkerThreads
 
 OVERTAKING = 8
 
+ABANDONED = object()
+"""The owner of a ticket whose coroutine was closed. The worker that meets the ticket ends it."""
+
 Result = TypeVar("Result")
 
 
@@ -30,7 +33,7 @@ class Ticket:
     """The place of a text that waits or runs.
 
     granted: called when the text may run, in rare cases more than once.
-    ended: set, without a lock, when the text no longer needs its place.
+    ended: True when the text needs no place; may be set without the lock.
     """
 
     __slots__ = ("_owner", "ended", "granted", "key", "notified", "tokens")
@@ -46,7 +49,10 @@ class Ticket:
         return self.key < other.key
 
     def claim(self, owner: object) -> bool:
-        """True for the first owner that claims the ticket, each time; it alone ends the ticket. Needs no lock."""
+        """Returns True to the first owner that claims the ticket, also when it claims again. Takes no lock.
+
+        Only that owner ends the ticket.
+        """
         return self._owner.setdefault("owner", owner) is owner
 
 
@@ -65,9 +71,12 @@ class Turn(Generic[Result]):
         self._pool: Pool | None = None
         self._result: Result
         self._error: BaseException | None = None
+        self._refusal: RuntimeError | None = None
 
     def result(self) -> Result:
-        """What the function returned. Raises what it raised, or RuntimeError if no worker could take it."""
+        """Returns what the function returned. Raises what it raised, or RuntimeError if no worker could take it."""
+        if not self.ran and self._refusal is not None:
+            raise self._refusal
         if self._error is None:
             return self._result
         error, self._error = self._error, None
@@ -77,27 +86,35 @@ class Turn(Generic[Result]):
             del error  # its traceback refers to this frame
 
     def withdraw(self) -> None:
-        """Gives the place up, unless a worker runs the function."""
+        """Gives the place up, unless a worker runs the function. May be called again, such as after an interrupt."""
         if self.ticket.claim(self):
             self._admission.leave(self.ticket)
 
+    def abandon(self) -> None:
+        """Withdraws without a lock."""
+        self.ticket.ended |= self.ticket.claim(ABANDONED)
+
     def _hand_over(self) -> None:
-        self._pool = self._admission.workers.pool()
+        pool = self._pool = self._admission.workers.pool()
         try:
-            self._pool.submit(self._run)
+            pool.submit(self._run)
         except RuntimeError as error:
-            self._error = error
+            self._refusal = error
             self._ended()
 
     def _run(self) -> None:
         if self.ticket.claim(object()):
             try:
-                self._result, self._error = self._function(), None
+                self._result = self._function()
             except BaseException as error:
                 self._error = error
             self.ran = True
+            try:
+                self._admission.leave(self.ticket)
+            finally:
+                self._ended()
+        elif self.ticket.claim(ABANDONED):
             self._admission.leave(self.ticket)
-            self._ended()
         self._pool = None
 
 
@@ -125,8 +142,8 @@ class Admission:
     def run(self, tokens: int, function: Callable[[], Result]) -> Result:
         """Runs a function while it holds a place for this many tokens, and returns its result.
 
-        It runs in this thread if there is a place at once, or no worker can take it. An interrupt withdraws a function
-        that waits; one that runs in a worker ends first and then frees its place.
+        Runs it in this thread if a place is free or no worker can be started. An interrupt withdraws a function that
+        waits. A function that a worker runs goes on, and its place is freed when it ends.
         """
         ended: SimpleQueue[None] = SimpleQueue()
         turn = Turn(self, tokens, function, partial(ended.put, None))
@@ -134,7 +151,7 @@ class Admission:
             if self.arrive(turn.ticket, here=True):
                 return function()
             ended.get()
-            while not (turn.ran or turn.ticket.claim(turn)):  # a worker took it after all
+            while not (turn.ran or turn.ticket.claim(turn)):  # a worker claimed it despite an error
                 ended.get()
             return turn.result() if turn.ran else function()
         finally:
@@ -147,7 +164,7 @@ class Admission:
     def arrive(self, ticket: Ticket, *, here: bool = False) -> bool:
         """Queues a text. Its `granted` is called, from any thread, when it may run.
 
-        here: the calling thread runs it if it may run at once; then the answer is True, and `granted` is not called.
+        here: the calling thread runs it if it may run at once: then returns True, and `granted` is not called.
         """
         with self._lock:
             self._arrivals += 1
@@ -168,7 +185,7 @@ class Admission:
         return ticket in self._running
 
     def _grant(self, here: Ticket | None = None) -> None:
-        """Lets texts run as far as the bounds allow. Every state in which an interrupt may leave it is mended here.
+        """Lets texts run as far as the bounds allow. Repairs every state that an interrupt can leave.
 
         here: a ticket whose `granted` is not called.
         """

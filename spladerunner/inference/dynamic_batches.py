@@ -20,7 +20,7 @@ from spladerunner.inference.batch_encoder import BatchEncoder
 from spladerunner.inference.batches import MOST_TEXTS, WORKERS, Batch, padded_length, run_in_batches
 from spladerunner.inference.fork import renew_in_child
 from spladerunner.inference.tokenizer import TokenizedText
-from spladerunner.inference.worker_threads import Pool, WorkerThreads
+from spladerunner.inference.worker_threads import WorkerThreads
 from spladerunner.vector import SparseVector
 
 
@@ -64,34 +64,41 @@ class DynamicBatches:
         """
         call = object()
         pool = self._threads.pool()
-        yield from run_in_batches(
-            texts,
-            lambda batch: self._submit(pool, batch, call).result(),
-            budget=self._encoder.budget,
-            max_length=max_length,
-            threads=self._most,
-            tokens_in_flight=self._tokens_in_flight,
-        )
+        try:
+            yield from run_in_batches(
+                texts,
+                lambda batch: self._submit(batch, call).result(),
+                budget=self._encoder.budget,
+                max_length=max_length,
+                threads=self._most,
+                tokens_in_flight=self._tokens_in_flight,
+            )
+        finally:
+            del pool  # the traceback of an error must not keep it
 
     async def encode(self, text: TokenizedText, max_length: int) -> SparseVector:
         """The vector of a text. When cancelled, a text that waits is withdrawn; one that runs ends first."""
         batch = Batch.of([(0, text)], padded_length(text.tokens, max_length))
         pool = self._threads.pool()
         try:
-            (vector,) = await asyncio.wrap_future(self._submit(pool, batch, None))
+            (vector,) = await asyncio.wrap_future(self._submit(batch, None))
         finally:
             del pool  # the traceback of an error must not keep it
         return vector
 
-    def _submit(self, pool: Pool, batch: Batch, call: object | None) -> Future[list[SparseVector]]:
+    def _submit(self, batch: Batch, call: object | None) -> Future[list[SparseVector]]:
         vectors: Future[list[SparseVector]] = Future()
-        with self._lock:
-            self._waiting.append(_Waiting(batch, call, vectors))
-        pool.submit(self._run_oldest)
+        try:
+            with self._lock:
+                self._waiting.append(_Waiting(batch, call, vectors))
+            self._threads.pool().submit(self._run_waiting)
+        except BaseException:
+            vectors.cancel()
+            raise
         return vectors
 
-    def _run_oldest(self) -> None:
-        if together := self._take():
+    def _run_waiting(self) -> None:
+        while together := self._take():
             self._run(together)
 
     def _take(self) -> list[_Waiting]:

@@ -37,11 +37,15 @@ async def run_admitted(admission: Admission, size: int, function: Callable[[], R
         admission.arrive(turn.ticket)
         await has_ended
         return turn.result()
-    except GeneratorExit:  # from the garbage collector, maybe inside the admission's lock
-        turn.ticket.ended |= turn.ticket.claim(turn)
+    except GeneratorExit:  # the garbage collector may raise it while this thread holds the admission's lock
+        turn.abandon()
         raise
     except BaseException:
-        turn.withdraw()
+        try:
+            turn.withdraw()
+        except BaseException:  # interrupted before it had an effect
+            turn.withdraw()
+            raise
         raise
 
 

@@ -48,9 +48,12 @@ def run_in_order(
     process = os.getpid()
     in_flight: deque[tuple[int, Task[_Result]]] = deque()
 
-    def take() -> _Result:
+    def check_process() -> None:
         if os.getpid() != process:
             raise RuntimeError("a stream of vectors cannot be continued in a forked process: begin another one there")
+
+    def take() -> _Result:
+        check_process()
         return in_flight.popleft()[1].result()
 
     pool = Pool(threads)
@@ -74,13 +77,14 @@ def run_in_order(
             pool.submit(task)
         while in_flight:
             yield take()
-    except GeneratorExit:  # maybe from the garbage collector, inside any code: waiting for threads could be a deadlock
+        check_process()
+        pool.end(wait=True)
+    except GeneratorExit:  # the garbage collector may raise it anywhere: waiting for threads could deadlock
         _end(pool, in_flight, wait=False)
         raise
     except BaseException:
         _end(pool, in_flight, wait=os.getpid() == process)
         raise
-    pool.end(wait=True)
 
 
 def _end(pool: Pool, in_flight: Iterable[tuple[int, Task[_Result]]], *, wait: bool) -> None:

@@ -1,14 +1,15 @@
 """Threads that run work for callers.
 
-An exception of a signal handler, such as KeyboardInterrupt, may come between any two steps of Python code in the main
-thread, also in those of threading.Condition and Thread.start, and then leaves their locks held: threads hang, or
-another error hides the interrupt. So callers meet the threads in queue.SimpleQueue alone, whose methods are one step,
-and threads are started by a thread.
+KeyboardInterrupt, and any exception of a signal handler, can interrupt the main thread between two bytecodes. Inside
+threading.Condition or Thread.start it leaves a lock held, and threads hang. Callers therefore use only SimpleQueue,
+whose methods are atomic, and a helper thread starts the workers.
 """
 
 from __future__ import annotations
 
 import _thread
+import atexit
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -21,6 +22,9 @@ Result = TypeVar("Result")
 
 Work = Callable[[], object]
 """Something to run. It raises nothing."""
+
+WorkQueue = SimpleQueue["Work | weakref.ref[Pool] | None"]
+"""Work, and the end of its threads: None, or a reference to a pool that does not exist any more."""
 
 
 class Task(Generic[Result]):
@@ -60,17 +64,21 @@ class Task(Generic[Result]):
 
 
 class Pool:
-    """Up to `most` threads. They end after the work given, when nothing refers to the pool or `end` is called."""
+    """Up to `most` threads. They end when `end` is called or nothing refers to the pool, after the submitted work."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._work: SimpleQueue[Work | None] = SimpleQueue()
+        self._work: WorkQueue = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._has_ended = False
         self._starting = threading.Lock()
+        self._has_ended = False
+        self._end_with_pool = weakref.ref(self, self._work.put)  # no Python code that could be interrupted
 
     def submit(self, work: Work) -> None:
-        """Runs work in a thread. Raises RuntimeError if the system has no more threads; work may run all the same."""
+        """Runs work in a thread.
+
+        Raises RuntimeError if the system has no more threads; another thread may still run the work.
+        """
         self._work.put(work)
         if len(self._threads) < self._most:
             _thread.start_new_thread(self._start_thread, ())
@@ -79,7 +87,7 @@ class Pool:
         with self._starting:
             if self._has_ended or len(self._threads) == self._most or self._work.empty():
                 return
-            thread = threading.Thread(target=_serve, args=(self._work,), name="spladerunner", daemon=False)
+            thread = threading.Thread(target=_serve, args=(self._work,), name="spladerunner", daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # no more threads, or the interpreter ends
@@ -87,37 +95,67 @@ class Pool:
             else:
                 self._threads.append(thread)
                 return
-        try:
-            while work := self._work.get_nowait():
-                work()
-        except Empty:
-            pass
+        _run_all(self._work)
 
     def end(self, *, wait: bool) -> None:
-        """Ends the threads. Work that none has taken may not run. wait: returns when they have ended."""
+        """Ends the threads. Work that no thread has taken may never run. wait: returns when they have ended."""
         self._has_ended = True
-        for _ in range(self._most):
-            self._work.put(None)
+        self._work.put(None)
         if wait:
             with self._starting:
                 threads = [*self._threads]
             for thread in threads:
                 thread.join()
 
-    def __del__(self) -> None:
-        self.end(wait=False)
+
+def _serve(queue: WorkQueue) -> None:
+    _queues[threading.current_thread()] = queue
+    try:
+        while (work := queue.get()) is not None and not isinstance(work, weakref.ref):
+            work()
+            del work  # what it refers to may be large
+        queue.put(work)  # for the other threads
+    finally:
+        del _queues[threading.current_thread()]
 
 
-def _serve(queue: SimpleQueue[Work | None]) -> None:
-    while work := queue.get():
-        work()
-        del work  # what it refers to may be large
+def _run_all(queue: WorkQueue) -> None:
+    """Runs the work that waits, in this thread."""
+    try:
+        while (work := queue.get_nowait()) is not None and not isinstance(work, weakref.ref):
+            work()
+        queue.put(work)
+    except Empty:
+        pass
+
+
+_queues: dict[threading.Thread, WorkQueue] = {}
+"""The queue of each thread that runs."""
+
+
+def _end_all() -> None:
+    """Ends all threads at the exit of the interpreter, each after the work that it runs.
+
+    Callers in threads that are no daemons are done by then. A pool may still be referred to, such as by a suspended
+    stream, so that its threads would not end by themselves.
+    """
+    for queue in [*_queues.values()]:
+        while not queue.empty():
+            queue.get()
+        queue.put(None)
+    for thread in [*_queues]:
+        thread.join()
+
+
+atexit.register(_end_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_queues.clear)
 
 
 class WorkerThreads:
     """A pool that all callers share. It exists as long as one of them holds it.
 
-    most: the most threads. It must be as many as admissions grant places, since work that has a place must not wait.
+    most: the most threads, at least the number of places that admissions grant: work with a place must not wait.
     """
 
     def __init__(self, most: int) -> None:
@@ -127,14 +165,14 @@ class WorkerThreads:
 
     def _renew_locks(self) -> None:
         """Forgets the threads: a child of fork does not have them."""
-        self._lock = threading.RLock()  # the garbage collector may end a pool anywhere
+        self._lock = threading.RLock()  # a finalizer may call pool() inside the block
         self._shared: weakref.ref[Pool] | None = None
 
     def pool(self) -> Pool:
-        """The threads, for as long as the caller refers to them."""
+        """Returns the shared pool. It ends when no caller refers to it."""
         with self._lock:
             pool = None if self._shared is None else self._shared()
             if pool is None:
                 pool = Pool(self._most)
-                self._shared = weakref.ref(pool)
+                self._shared = weakref.ref(pool, pool._work.put)  # also if the garbage collector ends it
             return pool
