@@ -65,6 +65,20 @@ def test_points_are_placed_by_logarithm_of_size_and_by_quality(drawn: list[str])
         assert x["a top 32: 0.3"] == x["a min 1: 0.31"] and "<b> & c: 0.33" in at
 
 
+def test_the_baseline_alone_has_another_marker(drawn: list[str]) -> None:
+    for svg in drawn:
+        root = ET.fromstring(svg)
+        shapes = {path.attrib["id"]: path.attrib["d"] for path in root.iter("path") if "id" in path.attrib}
+        markers: dict[str, set[str]] = {}
+        for group in root.iter("g"):
+            title, use = group.find("title"), group.find(".//use")
+            if title is not None and use is not None:
+                (target,) = (value for name, value in use.attrib.items() if name.endswith("href"))
+                markers.setdefault(shapes[target.removeprefix("#")], set()).add(str(title.text))
+        assert sorted(map(len, markers.values())) == [1, 5]
+        assert {"BM25: 0.25"} in markers.values()
+
+
 def test_each_label_is_drawn_at_most_once_beside_its_point(drawn: list[str]) -> None:
     wide, narrow = map(texts, drawn)
     assert {"16", "32", "≥ 1", "BM25"} <= {*wide} and wide.count("all") == 2

@@ -117,7 +117,10 @@ def test_what_the_pass_requires(document_graph: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("entries", [[], [3, 3], [5, 4], [-1, 2], [1, 20_480], [1.0], [True], {"1": 2}, "1"])
 def test_a_file_of_entries_that_is_invalid(smaller: Path, tmp_path: Path, entries: object) -> None:
     expander = Expander(bundle_with(smaller, tmp_path / "bundle", entries))
-    with pytest.raises(ModelFilesError, match=r"entries\.json is not an array of vocabulary entries, ascending inte"):
+    with pytest.raises(
+        ModelFilesError,
+        match=r"entries\.json is not an array of vocabulary entries, ascending integers from 0 to 20479",
+    ):
         expander.encode("x")
 
 
