@@ -43,6 +43,16 @@ def test_the_running_texts_never_pass_the_bounds_and_all_run(sizes: list[int], t
     assert sorted(granted) == sorted(tickets)
 
 
+def test_an_arrival_notifies_a_text_of_which_an_interrupt_left_only_the_place() -> None:
+    admission, order = admission_of(2, 10), list[str]()
+    ticket = Ticket(5, lambda: order.append("interrupted"))
+    admission._running.add(ticket)
+    waiting(admission, 5, order, "other")
+    assert order == ["interrupted", "other"]
+    admission.leave(ticket)
+    assert order == ["interrupted", "other"] and not admission.runs(ticket)
+
+
 def test_equal_texts_run_in_the_order_of_their_arrival() -> None:
     admission, order = admission_of(1, 10), list[str]()
     for ticket in [waiting(admission, 5, order, name) for name in "abcde"]:

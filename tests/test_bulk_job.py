@@ -138,6 +138,16 @@ def test_other_options_on_resume_are_errors(tmp_path: Path, bundle: Path, change
         encode(expander, [Input(str(corpus))], tmp_path / "out", **change)
 
 
+def test_a_job_that_is_refused_leaves_an_empty_output_of_another(tmp_path: Path, bundle: Path) -> None:
+    expander, corpus, out = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000), tmp_path / "out"
+    start(expander, corpus, out)
+    os.truncate(f"{out}.partial", 0)  # as after a crash that lost what was not synced
+    before = sorted(file.name for file in tmp_path.iterdir())
+    with pytest.raises(OutputError, match="another role"):
+        encode(expander, [Input(str(corpus))], out, role="query")
+    assert sorted(file.name for file in tmp_path.iterdir()) == before
+
+
 @pytest.mark.slow
 def test_another_model_or_input_on_resume_is_an_error(tmp_path: Path, bundle: Path) -> None:
     expander, corpus = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000)

@@ -172,6 +172,25 @@ def test_another_job_is_refused_before_the_end_and_after(tmp_path: Path, bundle:
         encode(expander, inputs, output, part_lines=20, skip_bad=True)
 
 
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_shard_that_stopped_at_a_bad_line_is_resumed_where_it_was(tmp_path: Path, bundle: Path, name: str) -> None:
+    corpus, expander = write_corpus(tmp_path / "c.jsonl", 120), Expander(bundle)
+    lines = corpus.read_bytes().splitlines(keepends=True)
+    lines[115] = b"{\n"
+    corpus.write_bytes(b"".join(lines))
+    inputs, shard = [Input(str(corpus))], Shard(2, 2)
+    whole, resumed = tmp_path / "whole" / name, tmp_path / "resumed" / name
+    for output in (whole, resumed):
+        output.parent.mkdir()
+    with pytest.raises(InputError, match="line 116"):
+        encode(expander, inputs, f"{resumed}{'' if resumed.suffix else '/'}", part_lines=20, shard=shard)
+    assert len(parts_of(resumed)) == 2
+    for output in (whole, resumed):
+        url = f"{output}{'' if output.suffix else '/'}"
+        assert encode(expander, inputs, url, part_lines=20, shard=shard, skip_bad=True).documents == 59
+    assert contents(resumed) == contents(whole)
+
+
 def test_parts_that_a_kill_left_beside_the_finished_file_are_removed(tmp_path: Path, bundle: Path) -> None:
     expander, inputs = Expander(bundle), [Input(str(write_corpus(tmp_path / "corpus.jsonl", 20)))]
     encode(expander, inputs, tmp_path / "v.parquet")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from spladerunner import CollectionError, Expander
 from spladerunner.cli.eval import drawn
 from spladerunner.evaluation import systems
+from spladerunner.evaluation.bm25 import BM25, stem
 from spladerunner.evaluation.collection import Collection
 from spladerunner.evaluation.means import Means
 from spladerunner.evaluation.results import Evaluation, evaluate
@@ -158,6 +160,30 @@ def test_rates_and_latencies_are_of_the_clock(collection: Collection, monkeypatc
     monkeypatch.setattr(systems, "TIMED_QUERIES", 2)
     (few,) = systems.evaluate_model(collection, expander)
     assert few.query_milliseconds.tolist() == [2000, 2000]
+
+
+def test_rates_of_the_baseline_are_of_the_clock(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indexing takes 8 seconds, stemming a query 3, a search 5."""
+    now = 1000.0
+
+    def taking(seconds: float, function: Any) -> Any:
+        def call(*given: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*given)
+
+        return call
+
+    count = len(collection.queries)
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    monkeypatch.setattr(BM25, "rank", taking(5, BM25.rank))
+    monkeypatch.setattr(systems, "stem", taking(3, stem))
+    monkeypatch.setattr(systems, "BM25", taking(8, BM25))
+    found, _ = systems.evaluate_bm25(collection)
+    assert found.documents_per_second == len(collection.documents) / 8
+    assert found.queries_per_second == count / 3
+    assert found.search_milliseconds == 5000
+    assert found.query_milliseconds.tolist() == [3000] * count
 
 
 def test_a_fusion_takes_the_time_of_both_one_after_the_other(collection: Collection, expander: Expander) -> None:

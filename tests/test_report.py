@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from markupsafe import escape as escaped
 
 from spladerunner import Expander
-from spladerunner.evaluation import report
+from spladerunner.evaluation import charts, report
 from spladerunner.evaluation.collection import Collection
 from spladerunner.evaluation.results import Evaluation, evaluate
 from spladerunner.evaluation.systems import UNPRUNED, Pruning
@@ -58,6 +59,27 @@ def test_hostile_text_is_escaped(tmp_path: Path, expander: Expander) -> None:
     assert "a&lt;b&gt;&amp;" in body and "&lt;model&gt;" in body
     assert not re.search(r"<(script|img|b>&|d1|q>|model)", body)
     page.encode()
+
+
+def test_points_are_labeled_by_what_is_kept_and_the_baseline_by_its_name(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = list[tuple[list[charts.Point], charts.Point, str]]()
+
+    def draw(*given: Any) -> list[str]:
+        drawn.append(given)
+        return []
+
+    monkeypatch.setattr(charts, "quality_against_size", draw)
+    report._quality_against_size(evaluation, {"tiny-en": "model3"})
+    ((points, baseline, measure),) = drawn
+    assert [(point.label, point.color, point.line) for point in points] == [
+        ("all", "model3", ""),
+        ("4", "model3", "top"),
+        ("≥ 0.5", "model3", "min"),
+    ]
+    assert (baseline.label, baseline.color, measure) == ("BM25", "bm25", "nDCG@10")
+    assert [point.size for point in points] == [system.documents.bytes for system in evaluation.model_systems]
 
 
 def test_an_evaluation_that_retrieves_nothing_has_a_page(tmp_path: Path, expander: Expander) -> None:

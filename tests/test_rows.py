@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from spladerunner.evaluation.rows import Cell, Figure, Row, megabytes
+from spladerunner.evaluation.rows import INDEX, SPEED, Cell, Figure, Row, megabytes
 
 LENGTH: Figure[str] = Figure("length", "characters", lambda text: len(text) or None, "{:d}".format)
 
@@ -11,6 +11,22 @@ def test_a_figure_without_a_value_is_told_from_a_system_without_the_figure() -> 
     assert LENGTH.row(["ab", "", None]) == Row(
         "length", "characters", (Cell(2, "2", False), Cell(None, "not defined", False), Cell(None, "", False))
     )
+
+
+def test_less_of_what_is_cut_stored_and_read_is_better_and_no_other_figure_has_a_best_value() -> None:
+    figures = (*INDEX, *SPEED)
+    assert {figure.key for figure in figures if figure.higher_is_better is False} == {
+        "documents_cut",
+        "tokens_lost",
+        "postings",
+        "index_bytes",
+        "flops",
+        "posting_reads_per_query",
+    }
+    assert not any(figure.higher_is_better for figure in figures)
+    assert [figure.label for figure in SPEED if "alone" in figure.label] == [
+        f"a query alone, ms, p{percentile}" for percentile in (50, 95, 99)
+    ]
 
 
 def test_the_best_cells_are_those_whose_text_is_the_best_value_s() -> None:

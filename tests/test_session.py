@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -147,6 +148,27 @@ def test_a_provider_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch:
             Session(path, ["CUDAExecutionProvider", "CPUExecutionProvider"])
     assert raised.value.providers == ("CUDAExecutionProvider",)
     assert raised.value.available == ("CPUExecutionProvider",)
+
+
+def test_a_provider_that_fails_while_the_graph_is_opened_is_the_one_that_did_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = onnxruntime.InferenceSession
+
+    def fail_on_a_card(*given: Any, providers: list[str], **options: Any) -> Any:
+        if providers == ["CPUExecutionProvider"]:
+            return opened(*given, providers=providers, **options)
+        raise RuntimeError("CUDA failure 100: no CUDA-capable device is detected")
+
+    available = [*onnxruntime.get_available_providers(), "CUDAExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail_on_a_card)
+    path = SmallGraph().save(tmp_path / "doc.onnx")
+    with pytest.raises(
+        ProviderError, match=r"\['CUDAExecutionProvider'\] did not start.*no CUDA-capable device"
+    ) as raised:
+        Session(path, ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert raised.value.providers == ("CUDAExecutionProvider",)
 
 
 EMULATOR = shutil.which("qemu-x86_64")

@@ -114,6 +114,12 @@ def test_what_is_no_table_is_named(name: str, content: bytes) -> None:
         read(name, content)
 
 
+def test_a_tensor_elsewhere_is_told_with_both_places() -> None:
+    content = header('{"weight": {"dtype": "F32", "shape": [3], "data_offsets": [4, 16]}}') + bytes(16)
+    with pytest.raises(ModelFilesError, match=r"its tensor is at \[4, 16\], not at the 12 bytes that it takes"):
+        read("model.safetensors", content)
+
+
 @pytest.mark.slow
 @given(data=st.data())
 @settings(deadline=None, max_examples=200)
