@@ -14,6 +14,7 @@ from spladerunner import SparseVector
 from spladerunner.inference.batches import (
     CHUNK,
     MOST_TEXTS,
+    PADDED_LENGTHS,
     Batch,
     TokenBudget,
     group,
@@ -85,7 +86,8 @@ def test_a_padded_length_holds_the_text_and_no_more_than_the_model_reads(tokens:
     assert padded_length(padded_length(tokens, max_length), max_length) == padded_length(tokens, max_length)
 
 
-def test_padded_lengths_are_few() -> None:
+def test_padded_lengths_are_few_and_fill_the_tiles_of_a_card() -> None:
+    assert all(length % 16 == 0 for length in PADDED_LENGTHS) and list(PADDED_LENGTHS) == sorted(PADDED_LENGTHS)
     assert len({padded_length(tokens, 8192) for tokens in range(1, 8193)}) == 10 + 15
 
 

@@ -148,6 +148,21 @@ def test_a_job_that_is_refused_leaves_an_empty_output_of_another(tmp_path: Path,
     assert sorted(file.name for file in tmp_path.iterdir()) == before
 
 
+def test_an_output_that_is_renamed_while_it_is_locked_belongs_to_another_process(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def rename(file: int, operation: int) -> None:
+        flock(file, operation)
+        (tmp_path / "out.partial").rename(tmp_path / "finished")
+
+    corpus = write_corpus(tmp_path / "c.jsonl", 10)
+    monkeypatch.setattr(fcntl, "flock", rename)
+    with pytest.raises(OutputError, match="is being written by another process"):
+        encode(Expander(bundle), [Input(str(corpus))], tmp_path / "out")
+
+
 @pytest.mark.slow
 def test_another_model_or_input_on_resume_is_an_error(tmp_path: Path, bundle: Path) -> None:
     expander, corpus = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000)

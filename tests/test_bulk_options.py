@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 import zstandard
+from tqdm import tqdm
 
 from spladerunner import Expander, InputError, OutputError
-from spladerunner.bulk import Progress, encode, resume
+from spladerunner.bulk import Progress, Shard, encode, progress, resume
 from spladerunner.bulk.stream import STDOUT
 from spladerunner.formats import WITH_PAYLOAD, qdrant_id
 from spladerunner.parquet import read_vectors
@@ -268,6 +269,33 @@ def test_a_pipe_gets_the_lines_and_standard_error_the_bad_ones(tmp_path: Path, b
     *bad, last = done.stderr.splitlines()
     assert bad == (tmp_path / "out.bad.jsonl").read_text().splitlines()
     assert last == f"spladerunner: encoded 56 texts to {pipe}; 4 bad lines were printed on standard error"
+
+
+def test_a_pipe_is_read_whole_and_cannot_be_sharded(tmp_path: Path, bundle: Path) -> None:
+    corpus, pipe, expander = write_corpus(tmp_path / "c.jsonl", 20), tmp_path / "pipe.jsonl", Expander(bundle)
+    encode(expander, [Input(str(corpus))], tmp_path / "out")
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(corpus.read_bytes(),), daemon=True)
+    writer.start()
+    encode(expander, [Input(str(pipe))], tmp_path / "piped")
+    writer.join(60)
+    assert (tmp_path / "piped").read_bytes() == (tmp_path / "out").read_bytes()
+    with pytest.raises(InputError, match="Standard input and pipes cannot be sharded"):
+        encode(expander, [Input(str(pipe))], tmp_path / "shard", shard=Shard(1, 2))
+
+
+def test_a_log_tells_the_rate_and_the_time_left_every_some_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = iter([100.0, 100.0, 99.0 + progress.LOG_SECONDS, 100.0 + progress.LOG_SECONDS])
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+    show = progress._log()
+    for lines in (10, 500, 610):
+        show(Progress(lines, 1210, 0, 0))
+    assert capsys.readouterr().err == (
+        f"spladerunner: 610 of 1,210 lines, {600 / progress.LOG_SECONDS:.1f} per second, "
+        f"{tqdm.format_interval(progress.LOG_SECONDS)} left\n"
+    )
 
 
 @pytest.mark.slow

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import errors
 
-from spladerunner import Expander, UnknownModelError, fetch
+from spladerunner import DownloadError, Expander, UnknownModelError, fetch
+from spladerunner.model.hub import _explained as explained
 from spladerunner.model.hub import split_revision
 from spladerunner.models import EMBEDDED, embedded_folder
 from tests.conftest import ROOT
@@ -427,3 +429,26 @@ def test_the_name_of_a_folder_is_not_split(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner" / "model@v1").mkdir(parents=True)
     assert split_revision("owner/model@v1") == ("owner/model@v1", None)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (
+            errors.GatedRepoError,
+            DownloadError,
+            "owner/model is gated: ask .*`hf auth login`, or set HF_TOKEN",
+        ),
+        (
+            errors.RepositoryNotFoundError,
+            UnknownModelError,
+            "There is no folder 'owner/model', and the Hub has no ",
+        ),
+    ],
+)
+def test_answers_of_the_hub_are_told_with_what_to_do(
+    error: type[Exception], expected: type[Exception], message: str
+) -> None:
+    with pytest.raises(expected, match=message) as told, explained("owner/model", "v1"):
+        raise error.__new__(error)  # its arguments differ between versions of huggingface_hub
+    assert getattr(told.value, "name", None) == "owner/model"

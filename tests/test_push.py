@@ -6,8 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from huggingface_hub import errors
 
+from spladerunner import UploadError
 from spladerunner.model.manifest import MANIFEST
+from spladerunner.model.push import _explained as explained
 from tests.hub_server import TOKEN, Hub, Repository
 from tests.small_model import change_manifest, records
 from tests.test_hub import command
@@ -122,3 +125,9 @@ def test_a_name_that_cannot_be_one_and_a_hub_out_of_reach_are_errors(hub: Hub, p
     assert hub.requests == []
     hub.endpoint = "http://127.0.0.1:9"
     assert f"{NAME} could not be written on the Hub" in refusal(push(hub, tmp_path, str(published), NAME))
+
+
+def test_offline_mode_is_told_with_what_to_do() -> None:
+    with pytest.raises(UploadError, match="HF_HUB_OFFLINE forbids .* to push") as told, explained("owner/model"):
+        raise errors.OfflineModeIsEnabled
+    assert told.value.name == "owner/model"

@@ -82,6 +82,11 @@ def test_points_are_labeled_by_what_is_kept_and_the_baseline_by_its_name(
     assert [point.size for point in points] == [system.documents.bytes for system in evaluation.model_systems]
 
 
+def test_only_a_text_that_is_longer_is_shortened() -> None:
+    whole = "x" * report.SNIPPET
+    assert report._shortened(whole) == whole and report._shortened(whole + "y") == whole + "…"
+
+
 def test_an_evaluation_that_retrieves_nothing_has_a_page(tmp_path: Path, expander: Expander) -> None:
     folder = write_beir(tmp_path / "e", {"d": ("", "")}, {"q": ""}, {"q": {"d": 1}})
     page = report.page(evaluate(Collection.read(folder), [expander], [UNPRUNED, Pruning(top=2)]), {"tiny-en": expander})
