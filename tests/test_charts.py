@@ -65,6 +65,17 @@ def test_points_are_placed_by_logarithm_of_size_and_by_quality(drawn: list[str])
         assert x["a top 32: 0.3"] == x["a min 1: 0.31"] and "<b> & c: 0.33" in at
 
 
+def test_a_dashed_line_is_drawn_at_the_quality_of_the_baseline(drawn: list[str]) -> None:
+    for svg in drawn:
+        (dashed,) = (
+            path.attrib["d"]
+            for path in ET.fromstring(svg).iter("path")
+            if "stroke-dasharray: 5,4" in path.attrib.get("style", "")
+        )
+        (height,) = {float(y) for _, y in re.findall(r"[ML] (\S+) (\S+)", dashed)}
+        assert height == pytest.approx(places(svg)["BM25: 0.25"][1], abs=0.05)
+
+
 def test_the_baseline_alone_has_another_marker(drawn: list[str]) -> None:
     for svg in drawn:
         root = ET.fromstring(svg)

@@ -15,8 +15,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from spladerunner import Comparison, Expander, SparseVector, compare
+from spladerunner import Comparison, Expander, SparseVector, compare, comparison
 from spladerunner.inference.session import LARGEST_LOGITS
+from spladerunner.mistakes import Reading
 from spladerunner.model.bundle import TOKENIZER
 from spladerunner.model.manifest import MANIFEST, GraphRole, Manifest
 from tests.small_model import (
@@ -345,3 +346,8 @@ def test_queries_that_are_expanded_where_the_model_keeps_their_tokens(lexical: E
 def test_another_pooling_of_lexical_queries_is_named(lexical: Expander) -> None:
     first = own_tokens(made_by(lambda logits: log1p_relu(logits)[0]))
     assert compare(lexical, TEXTS, first, role="query").findings == (POSITION,)
+
+
+def test_each_reading_reads_other_tokens_of_a_text() -> None:
+    readings = list(comparison._readings(Expander(max_length=8), Reading("doc", 8), ["the cat sat " * 6]))
+    assert [reading.max_length for reading in readings if reading.role == "doc"] == [8, 32]

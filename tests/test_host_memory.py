@@ -123,6 +123,19 @@ def test_other_memory_serves_where_cuda_gives_none(cuda: StandInForCuda, monkeyp
     assert len(cuda.calls) == 2 and not cuda.allocated
 
 
+@pytest.mark.parametrize(("status", "address"), [(2, 1 << 20), (0, 0)])
+def test_neither_an_error_with_an_address_nor_a_success_without_one_is_memory(
+    cuda: StandInForCuda, monkeypatch: pytest.MonkeyPatch, status: int, address: int
+) -> None:
+    def allocate(found: Any, size: ctypes.c_size_t, flags: int) -> int:
+        found._obj.value = address
+        return status
+
+    monkeypatch.setattr(cuda, "cudaHostAlloc", allocate)
+    addresses(HostMemory(Device("cuda", 0)), 7)
+    assert cuda.calls == ["card 0", "forgets the error"]
+
+
 @pytest.mark.parametrize("version", ["", "99.1"])
 def test_a_library_that_is_not_there_is_no_error(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     monkeypatch.setattr(onnxruntime, "cuda_version", version)

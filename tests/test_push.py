@@ -128,6 +128,6 @@ def test_a_name_that_cannot_be_one_and_a_hub_out_of_reach_are_errors(hub: Hub, p
 
 
 def test_offline_mode_is_told_with_what_to_do() -> None:
-    with pytest.raises(UploadError, match="HF_HUB_OFFLINE forbids .* to push") as told, explained("owner/model"):
+    with pytest.raises(UploadError, match=r"HF_HUB_OFFLINE forbids .* to push") as told, explained("owner/model"):
         raise errors.OfflineModeIsEnabled
     assert told.value.name == "owner/model"

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from spladerunner.inference import worker_threads
 from spladerunner.inference.worker_threads import Pool, Task, WorkerThreads
 
 
@@ -203,3 +204,19 @@ def test_the_interpreter_exits(bundle: Path, code: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "." * 5 * ("Thread" in code)
+
+
+def test_work_that_waits_at_the_exit_is_dropped() -> None:
+    pool, began, gate = Pool(1), threading.Barrier(2), threading.Event()
+    running = Task(lambda: (began.wait(60), gate.wait(60)))
+    waiting = [Task(int) for _ in range(3)]
+    pool.submit(running)
+    for task in waiting:
+        pool.submit(task)
+    began.wait(60)
+    exiting = threading.Thread(target=worker_threads._end_all)
+    exiting.start()
+    time.sleep(0.01)
+    gate.set()
+    exiting.join(60)
+    assert not exiting.is_alive() and running.done and not any(task.done for task in waiting)
