@@ -148,6 +148,18 @@ def test_a_job_that_is_refused_leaves_an_empty_output_of_another(tmp_path: Path,
     assert sorted(file.name for file in tmp_path.iterdir()) == before
 
 
+def test_what_was_written_after_the_last_save_is_written_again(tmp_path: Path, bundle: Path) -> None:
+    expander, corpus, out = Expander(bundle, threads=1), write_corpus(tmp_path / "c.jsonl", 20000), tmp_path / "out"
+    start(expander, corpus, out)
+    for name in ("out.partial", "out.bad.jsonl.partial"):
+        with (tmp_path / name).open("ab") as file:
+            file.write(b"half of a li")
+    encode(expander, [Input(str(corpus))], out)
+    encode(expander, [Input(str(corpus))], tmp_path / "expected")
+    assert out.read_bytes() == (tmp_path / "expected").read_bytes()
+    assert not (tmp_path / "out.bad.jsonl").exists()
+
+
 def test_an_output_that_is_renamed_while_it_is_locked_belongs_to_another_process(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from huggingface_hub import errors
 
-from spladerunner import DownloadError, Expander, UnknownModelError, fetch
+from spladerunner import DownloadError, Expander, IntegrityError, UnknownModelError, fetch
+from spladerunner.model import hub as hub_module
 from spladerunner.model.hub import _explained as explained
 from spladerunner.model.hub import split_revision
+from spladerunner.model.manifest import MANIFEST
 from spladerunner.models import EMBEDDED, embedded_folder
 from tests.conftest import ROOT
 from tests.hub_server import TOKEN, Hub, Repository
@@ -452,3 +454,49 @@ def test_answers_of_the_hub_are_told_with_what_to_do(
     with pytest.raises(expected, match=message) as told, explained("owner/model", "v1"):
         raise error.__new__(error)  # its arguments differ between versions of huggingface_hub
     assert getattr(told.value, "name", None) == "owner/model"
+
+
+def test_errors_of_the_disk_are_told_as_such_and_others_as_those_of_the_hub() -> None:
+    with pytest.raises(OSError, match="No space left on device"), explained("owner/model", None):
+        raise OSError(28, "No space left on device")
+    for error in (OSError("connection reset"), ValueError("not an answer")):
+        told = f"could not be downloaded from the Hub: {type(error).__name__}: {error}"
+        with pytest.raises(DownloadError, match=told), explained("owner/model", None):
+            raise error
+
+
+def test_a_download_that_breaks_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = list[str]()
+
+    def download(repository: str, **options: object) -> str:
+        tried.append(repository)
+        if len(tried) < 3:
+            raise ConnectionError("cut in the middle of a file")
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert hub_module._snapshot("owner/model", "0" * 40, ["a"]) == tmp_path
+    assert tried == ["owner/model"] * 3
+
+
+def test_a_damaged_file_is_downloaded_again_and_a_wrong_one_is_an_error(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = bundle / "doc.onnx"
+    content = damaged.read_bytes()
+
+    def download(repository: str, name: str, *, revision: str, force_download: bool) -> str:
+        assert (repository, name, revision, force_download) == ("owner/model", "doc.onnx", "0" * 40, True)
+        damaged.write_bytes(content)
+        return str(damaged)
+
+    damaged.write_bytes(content[:-1])
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.hf_hub_download", download)
+        hub_module._repair(bundle, "owner/model", "0" * 40)
+    assert damaged.read_bytes() == content
+    damaged.write_bytes(content[:-1])
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *given, **options: str(damaged))
+    with pytest.raises(IntegrityError, match=r"doc\.onnx of owner/model on the Hub differ"):
+        hub_module._repair(bundle, "owner/model", "0" * 40)
+    assert not (bundle / MANIFEST).exists()
