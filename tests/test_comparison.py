@@ -351,3 +351,9 @@ def test_another_pooling_of_lexical_queries_is_named(lexical: Expander) -> None:
 def test_each_reading_reads_other_tokens_of_a_text() -> None:
     readings = list(comparison._readings(Expander(max_length=8), Reading("doc", 8), ["the cat sat " * 6]))
     assert [reading.max_length for reading in readings if reading.role == "doc"] == [8, 32]
+
+
+@pytest.mark.parametrize(("count", "kept"), [(0, [1, 2, 3]), (1, [3]), (2, [2, 3]), (3, [1, 2, 3]), (9, [1, 2, 3])])
+def test_the_heaviest_weights_are_kept(count: int, kept: list[int]) -> None:
+    found = comparison._heaviest(np.array([1, 0, 3, 2], np.float32), count)
+    assert sorted(found[found > 0].tolist()) == kept

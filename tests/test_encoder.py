@@ -64,7 +64,7 @@ def test_tokens_without_a_weight_are_left_out(tmp_path: Path, small: Tokenizer) 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, -0.5])
 def test_weights_that_are_no_weights_are_an_error(tmp_path: Path, small: Tokenizer, wrong: float) -> None:
     weights = np.ones(len(TOKENS), dtype=np.float32)
-    weights[TOKENS.index("cat")] = wrong
+    weights[TOKENS.index("cat")] = weights[TOKENS.index("cat") + 1] = wrong  # the first one is named
     with pytest.raises(ModelFilesError, match=r"query\.npy gives the token 'cat' the weight .*finite and not negative"):
         TokenWeightsEncoder(tmp_path / "query.npy", weights, small.vocabulary)
 

@@ -193,3 +193,13 @@ def test_an_expander_is_pickled_as_its_arguments(tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(expander))
     assert repr(copy) == repr(expander) and copy.fingerprint == expander.fingerprint
     assert copy.expand("the cat sat") == expander.expand("the cat sat")
+
+
+def test_an_expander_of_a_relative_path_is_pickled_with_the_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle(tmp_path / "bundle")
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(Expander(Path("bundle")))
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickled).expand("the cat") == Expander(tmp_path / "bundle").expand("the cat")

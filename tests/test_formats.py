@@ -155,7 +155,9 @@ def test_a_topic_id_with_white_space_is_refused(name: str) -> None:
 
 
 def test_tokens_too_long_for_an_engine_are_refused() -> None:
-    vocabulary = Vocabulary(["x" * 101, "x" * 256], [])
+    vocabulary = Vocabulary(["x" * 101, "x" * 256, "x" * 100, "x" * 255], [])
+    assert len(formats.anserini("a", SparseVector([3], [1.0]), vocabulary)["vector"]) == 1
+    assert len(formats.seismic(SparseVector([2], [1.0]), vocabulary)) == 1
     formats.anserini("a", SparseVector([0], [1.0]), vocabulary)
     with pytest.raises(ValueError, match="255 characters"):
         formats.anserini("a", SparseVector([1], [1.0]), vocabulary)
