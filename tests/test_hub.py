@@ -459,6 +459,8 @@ def test_answers_of_the_hub_are_told_with_what_to_do(
 def test_errors_of_the_disk_are_told_as_such_and_others_as_those_of_the_hub() -> None:
     with pytest.raises(OSError, match="No space left on device"), explained("owner/model", None):
         raise OSError(28, "No space left on device")
+    with pytest.raises(IntegrityError, match=r"^damaged$"), explained("owner/model", None):
+        raise IntegrityError("damaged")
     for error in (OSError("connection reset"), ValueError("not an answer")):
         told = f"could not be downloaded from the Hub: {type(error).__name__}: {error}"
         with pytest.raises(DownloadError, match=told), explained("owner/model", None):
