@@ -33,7 +33,6 @@ import pytest
 import yaml
 from coverage import CoverageData
 
-from tests.conftest import SHARED
 from tests.mutation.places import Mutant, Place, places
 
 MUTATED = ("*.py", "inference/*.py", "model/*.py", "formats/*.py", "bulk/*.py", "evaluation/*.py")
@@ -252,7 +251,7 @@ def _run_in_copy() -> int:
     with TemporaryDirectory(prefix="spladerunner-mutants-") as scratch:
         copy = Path(scratch) / "copy"
         copy_tree(root, copy)
-        (Path(scratch) / SHARED.name).symlink_to(SHARED)  # where the tests look for it
+        (Path(scratch) / "shared").symlink_to(root.parent / "shared")  # where the tests look for it
         environment = {**os.environ, COPY: "1", "PYTHONPATH": str(copy)}
         environment.pop("CI", None)  # what CI must not skip may be skipped here
         return subprocess.call([sys.executable, "-m", "tests.mutation", *sys.argv[1:]], cwd=copy, env=environment)
