@@ -153,7 +153,7 @@ def test_what_was_written_after_the_last_save_is_written_again(tmp_path: Path, b
     start(expander, corpus, out)
     for name in ("out.partial", "out.bad.jsonl.partial"):
         with (tmp_path / name).open("ab") as file:
-            file.write(b"half of a li")
+            file.write(b"half of a line" * (1 << 21))
     encode(expander, [Input(str(corpus))], out)
     encode(expander, [Input(str(corpus))], tmp_path / "expected")
     assert out.read_bytes() == (tmp_path / "expected").read_bytes()

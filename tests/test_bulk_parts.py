@@ -191,6 +191,14 @@ def test_a_shard_that_stopped_at_a_bad_line_is_resumed_where_it_was(tmp_path: Pa
     assert contents(resumed) == contents(whole)
 
 
+def test_a_finished_folder_is_not_taken_for_that_of_another_role(tmp_path: Path, bundle: Path) -> None:
+    expander, inputs = Expander(bundle), [Input(str(write_corpus(tmp_path / "c.jsonl", 60)))]
+    encode(expander, inputs, f"{tmp_path}/out/", part_lines=20)
+    assert encode(expander, inputs, f"{tmp_path}/out/", part_lines=20).repeated
+    with pytest.raises(OutputError, match="another role"):
+        encode(expander, inputs, f"{tmp_path}/out/", part_lines=20, role="query")
+
+
 def test_parts_that_a_kill_left_beside_the_finished_file_are_removed(tmp_path: Path, bundle: Path) -> None:
     expander, inputs = Expander(bundle), [Input(str(write_corpus(tmp_path / "corpus.jsonl", 20)))]
     encode(expander, inputs, tmp_path / "v.parquet")

@@ -357,3 +357,11 @@ def test_each_reading_reads_other_tokens_of_a_text() -> None:
 def test_the_heaviest_weights_are_kept(count: int, kept: list[int]) -> None:
     found = comparison._heaviest(np.array([1, 0, 3, 2], np.float32), count)
     assert sorted(found[found > 0].tolist()) == kept
+
+
+@pytest.mark.parametrize("pooling", ["sum", "max"])
+def test_the_formula_is_that_of_the_role(bundle: Path, pooling: str) -> None:
+    roles = Manifest.read(bundle / MANIFEST).roles
+    kept = {name: role for name, role in roles.items() if isinstance(role, GraphRole)}
+    change_manifest(bundle, roles={name: replace(role, pooling=pooling) for name, role in kept.items()})
+    assert comparison._formula(Expander(bundle), "doc") == (pooling, "log1p_relu")
