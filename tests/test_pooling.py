@@ -40,8 +40,12 @@ def test_agrees_with_the_published_formulas(case: tuple[np.ndarray, np.ndarray],
         np.testing.assert_allclose(dense(sparsify(row, everything, None), row.size), expected, rtol=1e-5, atol=1e-6)
 
 
+# The published formula gives a logit so small that it adds nothing to 1 no weight.
+LOGITS = st.floats(-30, 30, width=32).filter(lambda logit: logit == 0 or abs(logit) > 1e-6)
+
+
 @given(
-    st.lists(st.tuples(st.integers(0, 5), st.floats(-30, 30, width=32)), min_size=1),
+    st.lists(st.tuples(st.integers(0, 5), LOGITS), min_size=1),
     st.sampled_from(sorted(FORMULAS)),
     st.sampled_from([np.float16, np.float32]),
 )
