@@ -132,7 +132,7 @@ def test_an_interrupt_of_a_caller_that_waits_leaves_no_place_taken(moment: int) 
 
 @contextmanager
 def interrupted(moment: int) -> Iterator[None]:
-    """Raises KeyboardInterrupt before the line of admission.py with this number, of all that this thread runs."""
+    """Raises KeyboardInterrupt before the n-th line of admission.py that this thread runs. moment: n."""
     lines = 0
 
     def interrupt(frame: FrameType, event: str, argument: object) -> TraceFunction | None:

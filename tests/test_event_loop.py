@@ -313,7 +313,7 @@ def test_texts_of_a_loop_that_was_closed_hold_no_place() -> None:
 
 @pytest.mark.parametrize("turn_has_come", [True, False])
 def test_a_coroutine_that_is_dropped_holds_no_place(turn_has_come: bool) -> None:
-    """As the garbage collector may do, which must not take a lock."""
+    """The garbage collector may close it, and must not take a lock."""
     admission, running, ran = Admission(1, 5, WorkerThreads(1)), Ticket(5, lambda: None), list[object]()
     admission.arrive(running)
 

@@ -19,7 +19,7 @@ from spladerunner.inference.worker_threads import Pool, Task, WorkerThreads
 
 
 def all_end(seconds: float = 60) -> bool:
-    """Waits until there is no worker thread. Threads are started and ended by others, so they may not be joined."""
+    """Waits until there is no worker thread. Does not join them: a thread that is being started cannot be joined."""
     end = time.monotonic() + seconds
     while any(thread.name.startswith("spladerunner") for thread in threading.enumerate()):
         if time.monotonic() > end:

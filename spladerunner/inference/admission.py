@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from spladerunner.inference.fork import renew_in_child
-from spladerunner.inference.worker_threads import Pool, WorkerThreads
+from spladerunner.inference.worker_threads import Pool, Task, WorkerThreads
 
 OVERTAKING = 8
 
@@ -64,26 +64,22 @@ class Turn(Generic[Result]):
 
     def __init__(self, admission: Admission, tokens: int, function: Callable[[], Result], ended: Callable[[], object]):
         self.ticket = Ticket(tokens, self._hand_over)
-        self.ran = False
         self._admission = admission
-        self._function = function
+        self._task = Task(function)
         self._ended = ended
         self._pool: Pool | None = None
-        self._result: Result
-        self._error: BaseException | None = None
         self._refusal: RuntimeError | None = None
+
+    @property
+    def ran(self) -> bool:
+        """True when a worker has run the function."""
+        return self._task.done
 
     def result(self) -> Result:
         """Returns what the function returned. Raises what it raised, or RuntimeError if no worker could take it."""
         if not self.ran and self._refusal is not None:
             raise self._refusal
-        if self._error is None:
-            return self._result
-        error, self._error = self._error, None
-        try:
-            raise error
-        finally:
-            del error  # its traceback refers to this frame
+        return self._task.result()
 
     def withdraw(self) -> None:
         """Gives the place up, unless a worker runs the function. May be called again, such as after an interrupt."""
@@ -104,11 +100,7 @@ class Turn(Generic[Result]):
 
     def _run(self) -> None:
         if self.ticket.claim(object()):
-            try:
-                self._result = self._function()
-            except BaseException as error:
-                self._error = error
-            self.ran = True
+            self._task()
             try:
                 self._admission.leave(self.ticket)
             finally:

@@ -314,9 +314,9 @@ def _unpaired(joined: str, text: str) -> list[int]:
 
 
 def same_added_tokens(tokenizer: tokenizers.Tokenizer) -> tuple[str, str] | None:
-    """Two added tokens that are searched in normalized text and have one normalized form; None if there are none.
+    """Finds two added tokens that have the same normalized form and are both matched in normalized text, or None.
 
-    tokenizers 0.23 keeps them in a table whose order is another one each time it is read.
+    tokenizers 0.23 keeps them in a table whose order changes each time that it is read.
     """
     normalizer = tokenizer.normalizer
     forms = dict[str, str]()

@@ -13,6 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
@@ -121,12 +122,10 @@ def _serve(queue: WorkQueue) -> None:
 
 def _run_all(queue: WorkQueue) -> None:
     """Runs the work that waits, in this thread."""
-    try:
+    with suppress(Empty):
         while (work := queue.get_nowait()) is not None and not isinstance(work, weakref.ref):
             work()
         queue.put(work)
-    except Empty:
-        pass
 
 
 _queues: dict[threading.Thread, WorkQueue] = {}
@@ -140,8 +139,9 @@ def _end_all() -> None:
     stream, so that its threads would not end by themselves.
     """
     for queue in [*_queues.values()]:
-        while not queue.empty():
-            queue.get()
+        with suppress(Empty):  # its threads take from it too
+            while True:
+                queue.get_nowait()
         queue.put(None)
     for thread in [*_queues]:
         thread.join()
