@@ -402,24 +402,31 @@ class Expander:
         >>> asyncio.run(score()) > 0
         True
         """
-        from spladerunner.inference.event_loop import map_in_order, run_admitted
+        from spladerunner.inference.event_loop import Step, map_in_order, run_admitted
 
         _check_role(role)
         texts = list(_checked(_iterable(texts)))
         pool = self._workers.pool()  # kept for all texts of the call
 
         async def encode(text: str) -> SparseVector:
-            encoder, tokenized = await run_admitted(self._tokenizing, len(text), partial(self._prepare, text, role))
-            if self._on_gpu:
-                from spladerunner.inference.dynamic_batches import DynamicBatches  # CPUs start without
+            def tokenize() -> Step[SparseVector]:
+                encoder, tokenized = self._prepare(text, role)
+                return Step(self._running, tokenized.tokens, partial(encoder, tokenized))
 
-                if isinstance(encoder, DynamicBatches):
-                    return await encoder.encode(tokenized, self._max_length[role])
-            return await run_admitted(self._running, tokenized.tokens, partial(encoder, tokenized))
+            return await run_admitted(Step(self._tokenizing, len(text), tokenize))
 
-        at_once = AWAITED_ON_GPU if self._on_gpu else self._threads
+        async def encode_on_gpu(text: str) -> SparseVector:
+            from spladerunner.inference.dynamic_batches import DynamicBatches  # CPUs start without
+
+            prepare = partial(self._prepare, text, role)
+            encoder, tokenized = await run_admitted(Step(self._tokenizing, len(text), prepare))
+            if isinstance(encoder, DynamicBatches):
+                return await encoder.encode(tokenized, self._max_length[role])
+            return await run_admitted(Step(self._running, tokenized.tokens, partial(encoder, tokenized)))
+
+        function, at_once = (encode_on_gpu, AWAITED_ON_GPU) if self._on_gpu else (encode, self._threads)
         try:
-            return await map_in_order(encode, texts, at_once=min(at_once, len(texts)))
+            return await map_in_order(function, texts, at_once=min(at_once, len(texts)))
         finally:
             del pool  # the traceback of an error must not keep it
 

@@ -219,6 +219,50 @@ def test_work_runs_here_if_there_is_a_place_and_otherwise_in_a_worker_that_goes_
     assert not worker.is_alive() and is_idle(admission)
 
 
+def test_a_worker_goes_on_with_what_waits_and_no_other_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers, order, submitted = WorkerThreads(4), list[str](), list[object]()
+    submit = Pool.submit
+
+    def counted(self: Pool, work: Callable[[], object]) -> None:
+        submitted.append(work)
+        submit(self, work)
+
+    monkeypatch.setattr(Pool, "submit", counted)
+    admission = Admission(1, 10, workers)
+    running = waiting(admission, 5, order, "running")
+
+    def run() -> tuple[threading.Thread, bool]:
+        time.sleep(0.001)  # the thread that started this one holds the pool for a moment
+        return threading.current_thread(), workers._shared is not None and workers._shared() is not None
+
+    with ThreadPoolExecutor(20) as callers:
+        calls = [callers.submit(admission.run, 5, run) for _ in range(20)]
+        while len(admission._waiting) < 20:
+            time.sleep(0.001)
+        admission.leave(running)
+        ((_, pool_exists),) = {call.result() for call in calls}
+    assert len(submitted) == 1 and pool_exists
+
+
+def test_texts_that_one_end_lets_run_do_so_at_once() -> None:
+    admission, order = admission_of(2, 10), list[str]()
+    began, gate, together = threading.Barrier(2), threading.Event(), threading.Barrier(2)
+    running = waiting(admission, 10, order, "running")
+    with ThreadPoolExecutor(3) as callers:
+        long = callers.submit(admission.run, 10, lambda: (began.wait(60), gate.wait(60)))
+        while not admission._waiting:
+            time.sleep(0.001)
+        admission.leave(running)
+        began.wait(60)
+        short = [callers.submit(admission.run, 5, lambda: together.wait(60)) for _ in range(2)]
+        while len(admission._waiting) < 2:
+            time.sleep(0.001)
+        gate.set()
+        assert sorted(call.result() for call in short) == [0, 1]
+        long.result()
+    assert is_idle(admission)
+
+
 def test_a_caller_runs_its_own_work_when_no_worker_can_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Pool, work: object) -> None:
         raise RuntimeError("can't start new thread")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from spladerunner import Expander, ModelFilesError
 from spladerunner.inference.admission import Admission, Ticket
-from spladerunner.inference.event_loop import map_in_order, run_admitted
+from spladerunner.inference.event_loop import Step, map_in_order, run_admitted
 from spladerunner.inference.session import Session
 from spladerunner.inference.tokenizer import Tokenizer
 from spladerunner.inference.worker_threads import Pool, Task, WorkerThreads
@@ -282,7 +283,7 @@ def test_work_that_is_cancelled_before_its_thread_begins_frees_its_place() -> No
 
     async def main() -> None:
         pool.submit(lambda: release.wait(PATIENCE))
-        call = asyncio.create_task(run_admitted(admission, 5, lambda: ran.append(None)))
+        call = asyncio.create_task(run_admitted(Step(admission, 5, lambda: ran.append(None))))
         await asyncio.sleep(0.01)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -301,7 +302,7 @@ def test_texts_of_a_loop_that_was_closed_hold_no_place() -> None:
     running, ran = Ticket(5, lambda: None), threading.Event()
     admission.arrive(running)
     loop = asyncio.new_event_loop()
-    call = loop.create_task(run_admitted(admission, 5, ran.set))
+    call = loop.create_task(run_admitted(Step(admission, 5, ran.set)))
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     admission.leave(running)
@@ -318,7 +319,7 @@ def test_a_coroutine_that_is_dropped_holds_no_place(turn_has_come: bool) -> None
     admission.arrive(running)
 
     async def main() -> None:
-        call = run_admitted(admission, 5, lambda: ran.append(None))
+        call = run_admitted(Step(admission, 5, lambda: ran.append(None)))
         call.send(None)
         if turn_has_come:
             admission.leave(running)
@@ -337,9 +338,9 @@ def test_a_text_that_waits_runs_though_the_coroutine_before_it_was_dropped_on_it
     pool.submit(lambda: gate.wait(PATIENCE))
 
     async def main() -> int:
-        dropped = run_admitted(admission, 5, lambda: ran.append(None))
+        dropped = run_admitted(Step(admission, 5, lambda: ran.append(None)))
         dropped.send(None)
-        waits = asyncio.create_task(run_admitted(admission, 5, lambda: 7))
+        waits = asyncio.create_task(run_admitted(Step(admission, 5, lambda: 7)))
         while not admission._waiting:
             await asyncio.sleep(0.001)
         dropped.close()
@@ -359,7 +360,7 @@ def test_a_withdrawal_that_is_interrupted_takes_effect(monkeypatch: pytest.Monke
             raise interrupts.pop()
         leave(self, ticket)
 
-    call = run_admitted(admission, 5, lambda: None)
+    call = run_admitted(Step(admission, 5, lambda: None))
 
     async def main() -> None:
         call.send(None)
@@ -380,8 +381,98 @@ def test_an_await_says_that_no_worker_can_take_its_text(monkeypatch: pytest.Monk
     monkeypatch.setattr(Pool, "submit", refuse)
     admission = Admission(1, 5, WorkerThreads(1))
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        asyncio.run(run_admitted(admission, 5, lambda: None))
+        asyncio.run(run_admitted(Step(admission, 5, lambda: None)))
     assert is_idle(admission)
+
+
+def test_the_thread_that_ends_a_step_begins_the_next_and_each_step_has_a_place_of_its_own() -> None:
+    workers, threads = WorkerThreads(4), list[threading.Thread]()
+    tokenizing, running = Admission(1, 5, workers), Admission(1, 5, workers)
+
+    def tokenize() -> Step[bool]:
+        threads.append(threading.current_thread())
+        return Step(running, 4, run)
+
+    def run() -> bool:
+        threads.append(threading.current_thread())
+        return is_idle(tokenizing) and not is_idle(running)
+
+    async def main() -> bool:
+        pool = workers.pool()
+        try:
+            return await run_admitted(Step[bool](tokenizing, 3, tokenize))
+        finally:
+            del pool
+
+    assert asyncio.run(main()) and is_idle(tokenizing, running)
+    assert len(threads) == 2 and len({*threads}) == 1
+
+
+@pytest.mark.parametrize("give_up", ["cancel", "close"])
+@pytest.mark.parametrize("step", ["first", "second waits", "second runs"])
+def test_a_call_that_is_given_up_at_any_step_frees_its_places_and_begins_nothing(give_up: str, step: str) -> None:
+    workers, gate = WorkerThreads(4), Gate()
+    tokenizing, running = Admission(1, 5, workers), Admission(1, 5, workers)
+    before, ran = Ticket(5, lambda: None), list[object]()
+    held = {"first": [True, False], "second waits": [False, False], "second runs": [False, True]}[step]
+    if step == "second waits":
+        running.arrive(before)
+    run: Callable[[], None] = lambda: ran.append(None)  # noqa: E731
+    run = gate.around(run) if held[1] else run
+    tokenize: Callable[[], Step[None]] = lambda: Step(running, 5, run)  # noqa: E731
+    tokenize = gate.around(tokenize) if held[0] else tokenize
+
+    async def main() -> None:
+        call = run_admitted(Step(tokenizing, 5, tokenize))
+        if give_up == "cancel":
+            task = asyncio.create_task(call)
+            await asyncio.sleep(0)
+        else:
+            call.send(None)
+        if step == "second waits":
+            while not running._waiting:
+                await asyncio.sleep(0.001)
+        else:
+            await gate.reached_by(1)
+        if give_up == "cancel":
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            with tokenizing._lock, running._lock:
+                call.close()
+        gate.open()
+        running.leave(before)
+        while not is_idle(tokenizing, running):
+            await asyncio.sleep(0.001)
+
+    asyncio.run(main())
+    assert len(ran) == (step == "second runs")
+
+
+def test_an_await_waits_for_a_step_that_was_refused_and_yet_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that cannot start a thread keeps the work, and another of its threads may take it."""
+
+    def submit(self: Pool, work: Callable[[], object]) -> None:
+        monkeypatch.undo()
+        begun = threading.Barrier(2)
+        threading.Thread(target=lambda: (begun.wait(PATIENCE), work())).start()
+        begun.wait(PATIENCE)
+        time.sleep(0.01)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Pool, "submit", submit)
+    admission, gate = Admission(1, 5, WorkerThreads(1)), Gate()
+    second: Callable[[], int] = gate.around(lambda: 7)
+    first: Callable[[], Step[int]] = lambda: Step(admission, 5, second)  # noqa: E731
+
+    async def main() -> int:
+        call = asyncio.create_task(run_admitted(Step[int](admission, 5, first)))
+        await gate.reached_by(1)
+        gate.open()
+        return await call
+
+    assert asyncio.run(main()) == 7 and is_idle(admission)
 
 
 def test_no_more_than_asked_are_awaited_at_once_and_an_error_cancels_the_rest() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from spladerunner.inference import worker_threads
+from spladerunner.inference.admission import Admission, Ticket, Turn
 from spladerunner.inference.worker_threads import Pool, Task, WorkerThreads
 
 
@@ -84,6 +85,21 @@ def test_a_task_raises_the_error_of_its_function_once_and_keeps_no_frame() -> No
         assert kept[0]() is None
     finally:
         gc.enable()
+
+
+def test_a_task_keeps_neither_its_function_nor_a_result_that_was_taken() -> None:
+    class Found:
+        pass
+
+    def function() -> Found:
+        return Found()
+
+    task, kept = Task(function), weakref.ref(function)
+    del function
+    task()
+    assert kept() is None
+    found = weakref.ref(task.result())
+    assert found() is None
 
 
 def test_a_cancelled_task_does_not_run() -> None:
@@ -206,7 +222,8 @@ def test_the_interpreter_exits(bundle: Path, code: str) -> None:
     assert done.stdout == "." * 5 * ("Thread" in code)
 
 
-def test_work_that_waits_at_the_exit_is_dropped() -> None:
+def test_work_that_waits_at_the_exit_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WorkerThreads, "exiting", False)
     pool, began, gate = Pool(1), threading.Barrier(2), threading.Event()
     running = Task(lambda: (began.wait(60), gate.wait(60)))
     waiting = [Task(int) for _ in range(3)]
@@ -220,3 +237,24 @@ def test_work_that_waits_at_the_exit_is_dropped() -> None:
     gate.set()
     exiting.join(60)
     assert not exiting.is_alive() and running.done and not any(task.done for task in waiting)
+
+
+def test_texts_that_wait_at_the_exit_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WorkerThreads, "exiting", False)
+    admission, began, gate = Admission(1, 1, WorkerThreads(1)), threading.Barrier(2), threading.Event()
+    place, ran = Ticket(1, lambda: None), list[object]()
+    admission.arrive(place)
+    first: Turn[object] = Turn(admission, 1, lambda: (began.wait(60), gate.wait(60)), lambda: None)
+    turns = [first, *(Turn[object](admission, 1, lambda: ran.append(None), lambda: None) for _ in range(9))]
+    for turn in turns:
+        admission.arrive(turn.ticket)
+    admission.leave(place)
+    began.wait(60)
+    exiting = threading.Thread(target=worker_threads._end_all)
+    exiting.start()
+    while not WorkerThreads.exiting:
+        time.sleep(0.001)
+    gate.set()
+    exiting.join(60)
+    assert not exiting.is_alive() and first.ran
+    assert len(ran) <= 1, "a thread may take one more while the queue is emptied"

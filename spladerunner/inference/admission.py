@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from spladerunner.inference.fork import renew_in_child
 from spladerunner.inference.worker_threads import Pool, Task, WorkerThreads
@@ -91,23 +91,55 @@ class Turn(Generic[Result]):
         self.ticket.ended |= self.ticket.claim(ABANDONED)
 
     def _hand_over(self) -> None:
+        if _own.granted is None or self._admission.workers.exiting:
+            self._submit()
+        else:
+            _own.granted.append(self)
+
+    def _submit(self) -> None:
         pool = self._pool = self._admission.workers.pool()
         try:
             pool.submit(self._run)
         except RuntimeError as error:
-            self._refusal = error
-            self._ended()
+            if self.ticket.claim(self):  # otherwise a worker runs the function
+                self._refusal = error
+                self._ended()
 
     def _run(self) -> None:
+        """Runs the function, and then one turn after the other that was granted when the one before it ended."""
+        pool = self._pool  # exists as long as its thread runs turns
+        turns: list[Turn[Any]] = [self]
+        while turns:
+            turn, *others = turns
+            for other in others:
+                other._submit()
+            turns = turn._run_alone()
+        del pool
+
+    def _run_alone(self) -> list[Turn[Any]]:
+        """Runs the function, unless it was withdrawn. Returns the turns that are granted by its end."""
+        granted: list[Turn[Any]] = []
         if self.ticket.claim(object()):
             self._task()
+            _own.granted = granted
             try:
                 self._admission.leave(self.ticket)
             finally:
                 self._ended()
+                _own.granted = None
         elif self.ticket.claim(ABANDONED):
             self._admission.leave(self.ticket)
         self._pool = None
+        return granted
+
+
+class _Own(threading.local):
+    """granted: the turns that a worker thread has granted and not handed over; None in other threads."""
+
+    granted: list[Turn[Any]] | None = None
+
+
+_own = _Own()
 
 
 class Admission:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar, cast
 
 from spladerunner.inference.admission import Admission, Turn
 
@@ -16,10 +18,19 @@ Given = TypeVar("Given")
 Result = TypeVar("Result")
 
 
-async def run_admitted(admission: Admission, size: int, function: Callable[[], Result]) -> Result:
-    """Runs a function in a worker thread once there is a place for its size, which it holds while it runs.
+@dataclass(frozen=True)
+class Step(Generic[Result]):
+    """A function that holds a place of this size while it runs. It returns its result, or the step that follows."""
 
-    When cancelled, a function that waits is withdrawn; one that runs ends in its thread and then frees its place.
+    admission: Admission
+    size: int
+    function: Callable[[], Result | Step[Result]]
+
+
+async def run_admitted(step: Step[Result]) -> Result:
+    """Runs a step and those that follow it, in worker threads, and returns the result of the last.
+
+    When cancelled, a step that waits is withdrawn; one that runs ends in its thread and then frees its place.
     """
     loop = asyncio.get_running_loop()
     has_ended = loop.create_future()
@@ -32,21 +43,64 @@ async def run_admitted(admission: Admission, size: int, function: Callable[[], R
         with suppress(RuntimeError):  # the loop was closed while this text waited
             loop.call_soon_threadsafe(wake)
 
-    turn = Turn(admission, size, function, ended)
+    steps = _Steps[Result](ended)
     try:
-        admission.arrive(turn.ticket)
+        steps.begin(step)
         await has_ended
-        return turn.result()
+        return steps.result()
     except GeneratorExit:  # the garbage collector may raise it while this thread holds the admission's lock
-        turn.abandon()
+        steps.give_up(Turn.abandon)
         raise
     except BaseException:
         try:
-            turn.withdraw()
+            steps.give_up(Turn.withdraw)
         except BaseException:  # interrupted before it had an effect
-            turn.withdraw()
+            steps.give_up(Turn.withdraw)
             raise
         raise
+
+
+class _Steps(Generic[Result]):
+    """The steps of one text. The thread that ends a step begins the next, so that no event loop wakes between them.
+
+    ended: called, from any thread, after the last step.
+    """
+
+    def __init__(self, ended: Callable[[], object]) -> None:
+        self._ended = ended
+        self._given_up = False
+        self._next: Step[Result] | None = None
+        self._turn: Turn[Result | Step[Result]] | None = None
+
+    def begin(self, step: Step[Result]) -> None:
+        turn = self._turn = Turn(step.admission, step.size, partial(self._run, step), self._end)
+        step.admission.arrive(turn.ticket)
+        if self._given_up:  # maybe just now, by a thread that has not seen this turn
+            turn.withdraw()
+
+    def result(self) -> Result:
+        """Returns the result of the last step, or raises its error."""
+        assert self._turn is not None
+        return cast(Result, self._turn.result())
+
+    def give_up(self, leave: Callable[[Turn[Result | Step[Result]]], object]) -> None:
+        """Lets no other step begin. leave: gives up the turn of this one."""
+        self._given_up = True
+        if self._turn:
+            leave(self._turn)
+
+    def _run(self, step: Step[Result]) -> Result | Step[Result]:
+        result = step.function()
+        if isinstance(result, Step):
+            self._next = result
+        return result
+
+    def _end(self) -> None:
+        step, self._next = self._next, None
+        if step is None:
+            self._ended()
+        else:
+            self.begin(step)
 
 
 async def map_in_order(
@@ -56,6 +110,8 @@ async def map_in_order(
 
     After an error the items that are not done are cancelled.
     """
+    if at_once == 1:
+        return [await function(item) for item in items]
     results: dict[int, Result] = {}
     numbered = enumerate(items)
 

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from spladerunner.inference.fork import renew_in_child
 
@@ -45,6 +45,7 @@ class Task(Generic[Result]):
                 self._result = function()
             except BaseException as error:
                 self._error = error
+        self._function = function = None  # what they refer to may be large
         self.done = True
         self._ended.put(None)
 
@@ -56,7 +57,9 @@ class Task(Generic[Result]):
         """Waits for the function, and returns what it returned or raises what it raised. Called once."""
         self._ended.get()
         if self._error is None:
-            return self._result
+            result = self._result
+            del self._result
+            return result
         error, self._error = self._error, None
         try:
             raise error
@@ -138,6 +141,7 @@ def _end_all() -> None:
     Callers in threads that are no daemons are done by then. A pool may still be referred to, such as by a suspended
     stream, so that its threads would not end by themselves.
     """
+    WorkerThreads.exiting = True
     for queue in [*_queues.values()]:
         with suppress(Empty):  # its threads take from it too
             while True:
@@ -156,7 +160,10 @@ class WorkerThreads:
     """A pool that all callers share. It exists as long as one of them holds it.
 
     most: the most threads, at least the number of places that admissions grant: work with a place must not wait.
+    exiting: True when the interpreter ends, and threads take no more work.
     """
+
+    exiting: ClassVar[bool] = False
 
     def __init__(self, most: int) -> None:
         self._most = most
