@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -128,6 +129,31 @@ def test_an_interrupt_of_a_caller_that_waits_leaves_no_place_taken(moment: int) 
     ending.join()
     while "last" not in order:
         time.sleep(0.001)
+
+
+@pytest.mark.parametrize("moment", range(1, 40))
+def test_an_interrupt_of_a_refused_hand_over_leaves_no_caller_waiting(
+    moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, refusals = Pool.submit, [RuntimeError("can't start new thread")]
+
+    def refuse_once(self: Pool, work: Callable[[], object]) -> None:
+        if refusals:
+            raise refusals.pop()
+        submit(self, work)
+
+    monkeypatch.setattr(Pool, "submit", refuse_once)
+    admission, order = admission_of(1, 10), list[str]()
+    running = waiting(admission, 5, order, "running")
+    with ThreadPoolExecutor(1) as callers:
+        call = callers.submit(admission.run, 5, lambda: 7)
+        while not admission._waiting:
+            time.sleep(0.0001)
+        with interrupted(moment):
+            admission.leave(running)
+        admission.leave(running)
+        assert call.result(60) == 7 and not refusals
+    assert is_idle(admission)
 
 
 @contextmanager
@@ -278,6 +304,34 @@ def test_a_caller_runs_its_own_work_when_no_worker_can_take_it(monkeypatch: pyte
             admission.leave(running)
         caller = call.result()
         assert caller in callers._threads and is_idle(admission)
+
+
+def test_a_refused_text_that_another_end_granted_with_it_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two texts that an end lets run, the worker runs one, and hands over the other."""
+    admission, order, ended = admission_of(2, 10), list[str](), list[str]()
+    running, submit = waiting(admission, 10, order, "running"), Pool.submit
+    began, gate = threading.Barrier(2), threading.Event()
+    first = Turn(admission, 10, lambda: (began.wait(60), gate.wait(60)), lambda: ended.append("first"))
+    turns = [Turn(admission, 5, lambda: None, partial(ended.append, name)) for name in ("second", "third")]
+    admission.arrive(first.ticket)
+    admission.leave(running)
+    began.wait(60)
+    for turn in turns:
+        admission.arrive(turn.ticket)
+
+    def refuse(self: Pool, work: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Pool, "submit", refuse)
+    gate.set()
+    while len(ended) < 3:
+        time.sleep(0.001)
+    monkeypatch.setattr(Pool, "submit", submit)
+    assert admission.run(10, lambda: 7) == 7 and is_idle(admission)
+    assert [turn.ran for turn in turns].count(True) == 1
+    (refused,) = (turn for turn in turns if not turn.ran)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        refused.result()
 
 
 def test_a_caller_whose_work_is_refused_and_yet_begun_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -448,6 +451,64 @@ def test_a_call_that_is_given_up_at_any_step_frees_its_places_and_begins_nothing
 
     asyncio.run(main())
     assert len(ran) == (step == "second runs")
+
+
+def test_a_coroutine_that_is_dropped_after_a_refusal_holds_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Pool, work: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    admission = Admission(1, 5, WorkerThreads(1))
+
+    async def main() -> None:
+        call = run_admitted(Step(admission, 5, lambda: None))
+        with monkeypatch.context() as patch:
+            patch.setattr(Pool, "submit", refuse)
+            call.send(None)
+        call.close()
+
+    asyncio.run(main())
+    assert is_idle(admission)
+
+
+def test_a_refusal_that_is_kept_keeps_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers, submit = WorkerThreads(2), Pool.submit
+    admission, pool = Admission(1, 5, workers), workers.pool()
+    pool.submit(lambda: None)
+
+    def refuse(self: Pool, work: object) -> None:
+        monkeypatch.setattr(Pool, "submit", submit)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Pool, "submit", refuse)
+    with pytest.raises(RuntimeError) as kept:
+        asyncio.run(run_admitted(Step(admission, 5, lambda: None)))
+    del pool
+    assert all_end(PATIENCE) and kept.value
+
+
+def test_a_step_that_was_run_is_not_kept() -> None:
+    """Its text may be large."""
+
+    class Text:
+        pass
+
+    kept = list[weakref.ref[Text]]()
+    admission = Admission(1, 5, WorkerThreads(1))
+
+    def run(text: Text) -> int:
+        return 7
+
+    def tokenize() -> Step[int]:
+        text = Text()
+        kept.append(weakref.ref(text))
+        return Step(admission, 5, partial(run, text))
+
+    gc.disable()
+    try:
+        assert asyncio.run(run_admitted(Step[int](admission, 5, tokenize))) == 7
+        assert all_end(PATIENCE) and kept[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_an_await_waits_for_a_step_that_was_refused_and_yet_begun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,14 +59,24 @@ class Ticket:
 class Turn(Generic[Result]):
     """A function that waits for its place and then runs in a worker thread.
 
-    ended: called, from any thread, when it has run, or when no worker could take it.
+    ended: called, from any thread, when it has run, or when no worker can take it.
+    keeps_place: True if the place stays taken when no worker can take it.
     """
 
-    def __init__(self, admission: Admission, tokens: int, function: Callable[[], Result], ended: Callable[[], object]):
+    def __init__(
+        self,
+        admission: Admission,
+        tokens: int,
+        function: Callable[[], Result],
+        ended: Callable[[], object],
+        *,
+        keeps_place: bool = False,
+    ) -> None:
         self.ticket = Ticket(tokens, self._hand_over)
         self._admission = admission
         self._task = Task(function)
         self._ended = ended
+        self._keeps_place = keeps_place
         self._pool: Pool | None = None
         self._refusal: RuntimeError | None = None
 
@@ -97,26 +107,20 @@ class Turn(Generic[Result]):
             _own.granted.append(self)
 
     def _submit(self) -> None:
-        pool = self._pool = self._admission.workers.pool()
-        try:
-            pool.submit(self._run)
-        except RuntimeError as error:
-            if self.ticket.claim(self):  # otherwise a worker runs the function
-                self._refusal = error
-                self._ended()
+        """Gives the turn to a worker, or ends it. May be called again, such as after an interrupt."""
+        if self._refusal is None:
+            self._pool = self._admission.workers.pool()
+            try:
+                self._pool.submit(partial(_run_turns, [self]))
+                return
+            except RuntimeError as error:
+                self._refusal = error.with_traceback(None)  # whose frames refer to the pool
+        if self.ticket.claim(self):  # otherwise a worker runs the function
+            self._pool = None
+            self.ticket.ended |= not self._keeps_place
+            self._ended()
 
-    def _run(self) -> None:
-        """Runs the function, and then one turn after the other that was granted when the one before it ended."""
-        pool = self._pool  # exists as long as its thread runs turns
-        turns: list[Turn[Any]] = [self]
-        while turns:
-            turn, *others = turns
-            for other in others:
-                other._submit()
-            turns = turn._run_alone()
-        del pool
-
-    def _run_alone(self) -> list[Turn[Any]]:
+    def _run(self) -> list[Turn[Any]]:
         """Runs the function, unless it was withdrawn. Returns the turns that are granted by its end."""
         granted: list[Turn[Any]] = []
         if self.ticket.claim(object()):
@@ -131,6 +135,19 @@ class Turn(Generic[Result]):
             self._admission.leave(self.ticket)
         self._pool = None
         return granted
+
+
+def _run_turns(turns: list[Turn[Any]]) -> None:
+    """Runs the last of the turns, then the last that its end granted, and so on. Other threads run the others."""
+    pool = turns[-1]._pool  # exists as long as its thread runs turns
+    while turns:
+        turn = turns.pop()
+        for other in turns:
+            other._submit()
+            if other.ticket.ended:
+                other._admission.leave(other.ticket)
+        turns[:] = turn._run()
+    del pool
 
 
 class _Own(threading.local):
@@ -170,7 +187,7 @@ class Admission:
         waits. A function that a worker runs goes on, and its place is freed when it ends.
         """
         ended: SimpleQueue[None] = SimpleQueue()
-        turn = Turn(self, tokens, function, partial(ended.put, None))
+        turn = Turn(self, tokens, function, partial(ended.put, None), keeps_place=True)
         try:
             if self.arrive(turn.ticket, here=True):
                 return function()

@@ -70,7 +70,7 @@ class _Steps(Generic[Result]):
         self._ended = ended
         self._given_up = False
         self._next: Step[Result] | None = None
-        self._turn: Turn[Result | Step[Result]] | None = None
+        self._turn: Turn[Result | None] | None = None
 
     def begin(self, step: Step[Result]) -> None:
         turn = self._turn = Turn(step.admission, step.size, partial(self._run, step), self._end)
@@ -83,17 +83,18 @@ class _Steps(Generic[Result]):
         assert self._turn is not None
         return cast(Result, self._turn.result())
 
-    def give_up(self, leave: Callable[[Turn[Result | Step[Result]]], object]) -> None:
+    def give_up(self, leave: Callable[[Turn[Result | None]], object]) -> None:
         """Lets no other step begin. leave: gives up the turn of this one."""
         self._given_up = True
         if self._turn:
             leave(self._turn)
 
-    def _run(self, step: Step[Result]) -> Result | Step[Result]:
+    def _run(self, step: Step[Result]) -> Result | None:
         result = step.function()
-        if isinstance(result, Step):
-            self._next = result
-        return result
+        if not isinstance(result, Step):
+            return result
+        self._next = result
+        return None
 
     def _end(self) -> None:
         step, self._next = self._next, None
