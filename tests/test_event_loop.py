@@ -417,16 +417,19 @@ def test_a_call_that_is_given_up_at_any_step_frees_its_places_and_begins_nothing
     workers, gate = WorkerThreads(4), Gate()
     tokenizing, running = Admission(1, 5, workers), Admission(1, 5, workers)
     before, ran = Ticket(5, lambda: None), list[object]()
-    held = {"first": [True, False], "second waits": [False, False], "second runs": [False, True]}[step]
     if step == "second waits":
         running.arrive(before)
-    run: Callable[[], None] = lambda: ran.append(None)  # noqa: E731
-    run = gate.around(run) if held[1] else run
-    tokenize: Callable[[], Step[None]] = lambda: Step(running, 5, run)  # noqa: E731
-    tokenize = gate.around(tokenize) if held[0] else tokenize
+
+    def run() -> None:
+        ran.append(None)
+
+    def tokenize() -> Step[None]:
+        return Step(running, 5, gate.around(run) if step == "second runs" else run)
+
+    first: Callable[[], Step[None]] = gate.around(tokenize) if step == "first" else tokenize
 
     async def main() -> None:
-        call = run_admitted(Step(tokenizing, 5, tokenize))
+        call = run_admitted(Step[None](tokenizing, 5, first))
         if give_up == "cancel":
             task = asyncio.create_task(call)
             await asyncio.sleep(0)
@@ -524,8 +527,9 @@ def test_an_await_waits_for_a_step_that_was_refused_and_yet_begun(monkeypatch: p
 
     monkeypatch.setattr(Pool, "submit", submit)
     admission, gate = Admission(1, 5, WorkerThreads(1)), Gate()
-    second: Callable[[], int] = gate.around(lambda: 7)
-    first: Callable[[], Step[int]] = lambda: Step(admission, 5, second)  # noqa: E731
+
+    def first() -> Step[int]:
+        return Step(admission, 5, gate.around(lambda: 7))
 
     async def main() -> int:
         call = asyncio.create_task(run_admitted(Step[int](admission, 5, first)))

@@ -20,7 +20,7 @@ from spladerunner.inference.worker_threads import Pool, Task, WorkerThreads
 
 
 def all_end(seconds: float = 60) -> bool:
-    """Waits until there is no worker thread. Does not join them: a thread that is being started cannot be joined."""
+    """Waits until no worker thread is left. Polls, since joining a thread that has not started raises RuntimeError."""
     end = time.monotonic() + seconds
     while any(thread.name.startswith("spladerunner") for thread in threading.enumerate()):
         if time.monotonic() > end:

@@ -138,7 +138,7 @@ class Turn(Generic[Result]):
 
 
 def _run_turns(turns: list[Turn[Any]]) -> None:
-    """Runs the last of the turns, then the last that its end granted, and so on. Other threads run the others."""
+    """Runs the last turn in this thread and submits the others. Repeats this with the turns that its end grants."""
     pool = turns[-1]._pool  # exists as long as its thread runs turns
     while turns:
         turn = turns.pop()
