@@ -8,6 +8,7 @@ from typing import Any
 
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.wait import WebDriverWait
 
 FLAGS = (
     "--headless=new",
@@ -100,6 +101,10 @@ class Browser:
 
     def run(self, script: str, *arguments: object) -> Any:
         return self.driver.execute_script(script, *arguments)
+
+    def wait_for(self, condition: str, seconds: float = 30) -> None:
+        """Waits until an expression in JavaScript is true, since a page hears of what it opens only in a later task."""
+        WebDriverWait(self.driver, seconds).until(lambda _: self.run(f"return {condition}"), condition)
 
     def errors(self) -> list[str]:
         """Messages on the console since the last call."""

@@ -69,8 +69,13 @@ def page(request: pytest.FixtureRequest, pages: dict[str, Path]) -> Path:
     return pages[request.param]
 
 
+FILLED = "[...document.querySelectorAll('details.query[open] .inside')].every((inside) => inside.childElementCount)"
+"""A query's documents and tokens are drawn when it is opened."""
+
+
 def open_everything(browser: Browser) -> None:
     browser.run("document.querySelectorAll('details').forEach((details) => (details.open = true))")
+    browser.wait_for(FILLED)
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 992, 1280])
@@ -141,7 +146,7 @@ def test_wins_and_losses_can_be_chosen_with_the_keyboard(browser: Browser, pages
     losses = shown(browser)
     assert wins and losses and wins + losses == everything and "mayfly" in losses
     browser.driver.find_element(By.CSS_SELECTOR, "details.query:not([hidden]) summary").send_keys(Keys.ENTER)
-    assert browser.run("return document.querySelector('details.query:not([hidden])').open")
+    browser.wait_for("document.querySelector('details.query').open")
 
 
 def test_controls_and_charts_have_names_for_screen_readers(browser: Browser, pages: dict[str, Path]) -> None:
@@ -232,6 +237,7 @@ def test_any_two_systems_can_be_compared(browser: Browser, pages: dict[str, Path
         counts.reverse()
     assert f"Better on {counts[0]}, worse on {counts[1]}" in summary
     browser.driver.find_element(By.CSS_SELECTOR, "details.query summary").click()
+    browser.wait_for("document.querySelectorAll('details[open] caption').length")
     captions = browser.driver.find_elements(By.CSS_SELECTOR, "details[open] caption")
     assert [caption.text.partition(":")[0] for caption in captions] == [*systems]
     assert browser.errors() == []
