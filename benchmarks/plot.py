@@ -13,7 +13,8 @@ from typing import Any
 
 from benchmarks.harness import HERE, RESULTS
 from benchmarks.origin import describe
-from benchmarks.throughput import MIXED, OWN, speeds
+from benchmarks.throughput import MIXED, OWN, record_name, speeds
+from benchmarks.workload import SHAPES
 
 OWN_COLOR, OTHER_COLOR = "#0b6e4f", "#9aa5b1"
 
@@ -63,15 +64,15 @@ def main() -> None:
     mpl.rcParams.update({"svg.hashsalt": "spladerunner", "svg.fonttype": "none", "font.size": 9})
     records = json.loads(RESULTS.read_text(encoding="utf-8"))
     results = {name: record for name, record in records.items() if "command" in record}
-    shapes = [name.removeprefix("throughput ") for name in results if name.startswith("throughput ")]
+    shapes = [shape for shape in SHAPES if record_name(shape) in results]
     figure = plt.figure(figsize=(10, 2.6 * len(shapes) + 3), layout="constrained")
     grid = figure.add_gridspec(len(shapes) + 1, 3)
     for row, shape in enumerate(shapes):
-        draw_throughput(figure.add_subplot(grid[row, :]), shape, results[f"throughput {shape}"]["result"])
+        draw_throughput(figure.add_subplot(grid[row, :]), shape, results[record_name(shape)]["result"])
     if "scaling" in results:
         axes = [figure.add_subplot(grid[len(shapes), column]) for column in range(3)]
         draw_scaling(axes, results["scaling"]["result"])
-    machines = {describe(record["machine"]) for name, record in results.items() if name.startswith("throughput ")}
+    machines = {describe(results[record_name(shape)]["machine"]) for shape in shapes}
     figure.suptitle("; ".join(sorted(machines)), fontsize=8, x=0.01, ha="left")
     figure.savefig(HERE / "results.svg", metadata={"Date": None})
 

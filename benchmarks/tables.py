@@ -111,10 +111,10 @@ def origins(records: Records) -> str:
         commit = f"{record['commit'][:10]}{'' if record['clean'] else ' and changes'}" if record["commit"] else ""
         day = record["time"][:16].replace("T", " ")
         rows.append([name, f"`{record['command']}`", commit, day, paces(record)])
-    machines = sorted({place(record) for record in records.values()})
+    places = sorted({place(record) for record in records.values()})
     return "\n\n".join(
         [
-            "Machines: " + "; ".join(machines) + ".",
+            "Machines: " + "; ".join(places) + ".",
             markdown_table(["record", "command", "commit", "time (UTC)", "pace beside its rounds"], rows),
         ]
     )
@@ -146,9 +146,9 @@ def headline(records: Records) -> str:
     return "\n\n".join(
         [
             f"BERT-base of random weights, SciFact texts of mixed lengths, {describe(record['machine'])}, each system "
-            f"at the best setting that a sweep found, {throughput.ROUNDS['bert-base']} rounds in turn, medians. "
-            f"{peers_ahead(records)}",
+            f"at the best setting that a sweep found, {throughput.ROUNDS['bert-base']} rounds in turn, medians.",
             markdown_table(head, rows),
+            peers_ahead(records),
         ]
     )
 
@@ -164,17 +164,37 @@ def titled(system: str, setting: str) -> str:
     return f"{system}, int8" if system == OWN else system
 
 
+def machines(records: Records) -> list[str | None]:
+    """The machines whose throughput was measured: None for the first, then the names of the others."""
+    first = throughput.record_name(SHAPES[0])
+    named = (name.removeprefix(f"{first} on ") for name in records if name.startswith(f"{first} on "))
+    return [None, *sorted(named)]
+
+
 def peers_ahead(records: Records) -> str:
-    """The peers that were faster than spladerunner, with model and texts."""
-    ahead = []
-    for shape in SHAPES:
-        for system, kinds in throughput.ratios(result(records, f"throughput {shape}")).items():
-            for kind, ratio in kinds.items():
-                if ratio < 1:
-                    ahead.append(f"{system}: {1 / ratio:.2f} × as fast with {shape}, {kind}")
-    return (
-        f"Peers that were ahead: {'; '.join(ahead)}." if ahead else "No peer was ahead with any model or kind of text."
-    )
+    """The peers that were faster than spladerunner on each machine, with model and texts."""
+    lines = []
+    for at in machines(records):
+        ahead: dict[str, list[str]] = {}
+        for shape in SHAPES:
+            for system, kinds in throughput.ratios(result(records, throughput.record_name(shape, at))).items():
+                faster = [f"{shape} {kind} ({1 / ratio:.2f})" for kind, ratio in kinds.items() if ratio < 1]
+                ahead.setdefault(system, []).extend(faster)
+        found = "; ".join(f"{system}: {', '.join(cases)}" for system, cases in ahead.items() if cases)
+        machine = describe(records[throughput.record_name(SHAPES[0], at)]["machine"])
+        lines.append(f"- {machine}: {found or 'none'}.")
+    return "\n".join(["Peers that were ahead, with model and texts, and how many times as fast they were:", "", *lines])
+
+
+def other_machines(records: Records) -> str:
+    """Speed of spladerunner, and its speedup, on the machines other than the first."""
+    parts = []
+    for at in filter(None, machines(records)):
+        measured = {shape: records[throughput.record_name(shape, at)] for shape in SHAPES}
+        parts.append(f"### {at}\n\n{describe(measured[SHAPES[0]]['machine'])}.")
+        for shape, record in measured.items():
+            parts += [f"{shape}:", *throughput.summary(record["result"])]
+    return "\n\n".join(parts)
 
 
 def goals(records: Records) -> str:
@@ -281,7 +301,7 @@ def report(name: str, write: Callable[[Any], str]) -> Block:
     return Block((name,), lambda records: write(result(records, name)))
 
 
-THROUGHPUTS = tuple(f"throughput {shape}" for shape in SHAPES)
+THROUGHPUTS = tuple(map(throughput.record_name, SHAPES))
 LEVERS = tuple(f"levers {shape}" for shape in levers.SHAPES)
 SHARE = "share of the machine's int8 products"
 BLOCKS: Mapping[str, Block] = {
@@ -289,6 +309,7 @@ BLOCKS: Mapping[str, Block] = {
     "goals": Block(("throughput bert-base", "cold start", "memory", "size", SHARE), goals),
     **{f"throughput {shape}": report(f"throughput {shape}", partial(throughput.report, shape)) for shape in SHAPES},
     "peers ahead": Block(THROUGHPUTS, peers_ahead),
+    "other machines": Block(THROUGHPUTS, other_machines),
     "cold start": report("cold start", cold_start.report),
     "latency": report("latency", latency.report),
     "memory": report("memory", memory.report),

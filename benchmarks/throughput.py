@@ -335,11 +335,29 @@ def systems_of(result: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def report(shape: str, result: Sequence[Mapping[str, Any]]) -> str:
     """Tables of one shape: documents a second, spladerunner's speedup, settings and the sweep; and failures."""
-    rates, faster = speeds(result), ratios(result)
-    systems = systems_of(result)
-    kinds = [kind for kind in (*KINDS, LONG) if any(kind in part["texts"] for part in result)]
-    speed_rows, ratio_rows, setting_rows, sweep_rows = [], [], [], []
+    systems, kinds = systems_of(result), kinds_of(result)
+    setting_rows, sweep_rows = [], []
     for system in systems:
+        settings = {
+            kind: measured["setting"] for part in result for kind, measured in part["rounds"].get(system, {}).items()
+        }
+        setting_rows.append([system, *(settings.get(kind, "") for kind in kinds)])
+        sweep_rows += list(rows_of_sweep(result, system, kinds))
+    tables = [
+        f"### {shape}",
+        *summary(result),
+        markdown_table(["best setting", *kinds], setting_rows),
+        markdown_table(["documents a second in the sweep, one run", "setting", *kinds], sweep_rows),
+        *(f"{system} failed: {why}" for system in systems for why in failures(result, system)),
+    ]
+    return "\n\n".join(tables)
+
+
+def summary(result: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Tables of the rounds: documents a second of each system, and spladerunner's speedup."""
+    rates, faster, kinds = speeds(result), ratios(result), kinds_of(result)
+    speed_rows, ratio_rows = [], []
+    for system in systems_of(result):
         found = {kind: median(each) for kind, each in rates.get(system, {}).items()}
         best = best_figures(result, system)
         figures = [f"{best['peak_mb']:.0f}", f"{best['mean_cosine']:.4f}"] if best else ["", ""]
@@ -349,20 +367,15 @@ def report(shape: str, result: Sequence[Mapping[str, Any]]) -> str:
         )
         if system != OWN:
             ratio_rows.append([system, *(f"{faster[system][kind]:.2f}" if kind in found else "" for kind in kinds)])
-        settings = {
-            kind: measured["setting"] for part in result for kind, measured in part["rounds"].get(system, {}).items()
-        }
-        setting_rows.append([system, *(settings.get(kind, "") for kind in kinds)])
-        sweep_rows += list(rows_of_sweep(result, system, kinds))
-    tables = [
-        f"### {shape}",
+    return (
         markdown_table(["documents a second", *kinds, "largest spread", "peak MB", "mean cosine"], speed_rows),
         markdown_table(["spladerunner is × as fast as", *kinds], ratio_rows),
-        markdown_table(["best setting", *kinds], setting_rows),
-        markdown_table(["documents a second in the sweep, one run", "setting", *kinds], sweep_rows),
-        *(f"{system} failed: {why}" for system in systems for why in failures(result, system)),
-    ]
-    return "\n\n".join(tables)
+    )
+
+
+def kinds_of(result: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The kinds of texts that were measured."""
+    return [kind for kind in (*KINDS, LONG) if any(kind in part["texts"] for part in result)]
 
 
 def rows_of_sweep(result: Sequence[Mapping[str, Any]], system: str, kinds: Sequence[str]) -> Iterator[list[str]]:
@@ -401,10 +414,22 @@ def number(rate: float) -> str:
     return f"{rate:.2f}" if rate < 10 else f"{rate:.1f}" if rate < 100 else f"{rate:.0f}"
 
 
+def record_name(shape: str, machine: str | None = None) -> str:
+    """Name of the record of a shape. machine: the name of another machine than the first.
+
+    >>> record_name("bert-base"), record_name("bert-base", "AMX")
+    ('throughput bert-base', 'throughput bert-base on AMX')
+    """
+    return f"throughput {shape} on {machine}" if machine else f"throughput {shape}"
+
+
 def main() -> None:
     """Measures, saves the results and prints the tables."""
     parser = argument_parser(__doc__)
     parser.add_argument("shapes", metavar="SHAPE", nargs="*", help=f"default: {' '.join(SHAPES)}")
+    parser.add_argument(
+        "--machine", metavar="NAME", help="keep the records of the first machine, and add those of this one by name"
+    )
     arguments = parser.parse_args()
     folder, shapes = arguments.folder, arguments.shapes or SHAPES
     prepare(arguments.shared, folder, shapes)
@@ -413,7 +438,7 @@ def main() -> None:
     print(machine())
     for shape in shapes:
         result = measure(folder, shape, available_cores())
-        save_result(f"throughput {shape}", result)
+        save_result(record_name(shape, arguments.machine), result)
         print(f"\n{report(shape, result)}")
 
 

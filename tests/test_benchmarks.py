@@ -447,10 +447,36 @@ def test_a_ratio_is_that_of_the_same_rounds() -> None:
     assert throughput.speeds(parts)["spladerunner"] == {"mixed": [12.0, 4.0]}
 
 
-def test_peers_that_are_ahead_are_named() -> None:
-    records = {f"throughput {shape}": {"result": measured_throughput()} for shape in workload.SHAPES}
-    found = tables.peers_ahead(records)
-    assert "peer: 1.33 × as fast with bert-base, short" in found and "mixed" not in found
+MACHINE = {"processor": "EPYC", "flags": [], "cores": 2}
+SECOND_MACHINE = {"processor": "Xeon", "flags": ["amx_int8"], "cores": 4}
+
+
+def measured_on_two_machines() -> dict[str, dict[str, Any]]:
+    """Records of all shapes. On the second machine, the peer takes 1 s with short texts in place of 1.5 s."""
+    second = measured_throughput()
+    second[0]["rounds"]["peer"]["short"]["seconds"] = [1.0]
+    first = {throughput.record_name(shape): measured_throughput() for shape in workload.SHAPES}
+    return {name: {"machine": MACHINE, "result": result} for name, result in first.items()} | {
+        throughput.record_name(shape, "AMX"): {"machine": SECOND_MACHINE, "result": second} for shape in workload.SHAPES
+    }
+
+
+def test_peers_that_are_ahead_are_named_for_each_machine() -> None:
+    first, second = tables.peers_ahead(measured_on_two_machines()).splitlines()[2:]
+    cases = ", ".join(f"{shape} short ({{0}})" for shape in workload.SHAPES)
+    assert first == f"- EPYC, 2 cores: peer: {cases.replace('{0}', '1.33')}."
+    assert second == f"- Xeon with AMX_INT8, 4 cores: peer: {cases.replace('{0}', '2.00')}."
+
+
+def test_other_machines_have_their_tables() -> None:
+    records = measured_on_two_machines()
+    lines = tables.other_machines(records).splitlines()
+    assert lines[0] == "### AMX" and lines[2] == "Xeon with AMX_INT8, 4 cores."
+    assert lines.count("| peer | 2.00 | 0.50 |") == len(workload.SHAPES)
+    assert lines.count("| peer | 2.00 | 0.75 |") == 0
+    first = {name: record for name, record in records.items() if not name.endswith("AMX")}
+    assert tables.other_machines(first) == ""
+    assert tables.peers_ahead(first).count("EPYC") == 1
 
 
 def test_the_chart_has_a_bar_for_each_system() -> None:
