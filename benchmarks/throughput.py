@@ -142,7 +142,12 @@ def settings_of_systems(folder: Path, shape: str, cores: int) -> dict[str, list[
         "sentence-transformers, ONNX int8": sparse_encoder("onnx", "int8", **graph),
         "sentence-transformers, OpenVINO int8": sparse_encoder("openvino", "int8"),
         "OpenVINO int8, its queue": [
-            Setting(f"{streams} streams", sentence_transformers, "int8", {**queue, "streams": streams})
+            Setting(
+                f"{streams} stream{'s' if streams > 1 else ''}",
+                sentence_transformers,
+                "int8",
+                {**queue, "streams": streams},
+            )
             for streams in sorted({1, cores})
         ],
         "optimum and onnxruntime, int8": settings(
