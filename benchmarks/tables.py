@@ -176,21 +176,27 @@ def peers_ahead(records: Records) -> str:
     lines = []
     for at in machines(records):
         ahead: dict[str, list[str]] = {}
-        for shape in SHAPES:
-            for system, kinds in throughput.ratios(result(records, throughput.record_name(shape, at))).items():
+        measured = throughputs(records, at)
+        for shape, record in measured.items():
+            for system, kinds in throughput.ratios(record["result"]).items():
                 faster = [f"{shape} {kind} ({1 / ratio:.2f})" for kind, ratio in kinds.items() if ratio < 1]
                 ahead.setdefault(system, []).extend(faster)
         found = "; ".join(f"{system}: {', '.join(cases)}" for system, cases in ahead.items() if cases)
-        machine = describe(records[throughput.record_name(SHAPES[0], at)]["machine"])
-        lines.append(f"- {machine}: {found or 'none'}.")
+        lines.append(f"- {describe(measured[SHAPES[0]]['machine'])}: {found or 'none'}.")
     return "\n".join(["Peers that were ahead, with model and texts, and how many times as fast they were:", "", *lines])
+
+
+def throughputs(records: Records, at: str | None) -> dict[str, Mapping[str, Any]]:
+    """Records of the throughput of each shape that was measured on a machine."""
+    names = {shape: throughput.record_name(shape, at) for shape in SHAPES}
+    return {shape: records[name] for shape, name in names.items() if name in records}
 
 
 def other_machines(records: Records) -> str:
     """Speed of spladerunner, and its speedup, on the machines other than the first."""
     parts = []
     for at in filter(None, machines(records)):
-        measured = {shape: records[throughput.record_name(shape, at)] for shape in SHAPES}
+        measured = throughputs(records, at)
         parts.append(f"### {at}\n\n{describe(measured[SHAPES[0]]['machine'])}.")
         for shape, record in measured.items():
             parts += [f"{shape}:", *throughput.summary(record["result"])]

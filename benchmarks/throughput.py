@@ -229,7 +229,7 @@ def measure_lists(
             for name in running.keys() - set(best.values()):
                 running[name].close()
             for kind, name in best.items():
-                calls[f"{system}|{name}|{kind}"] = partial(seconds_of, running[name], timed[kind])
+                calls[f"{system}|{name}|{kind}"] = partial(running[name].seconds, timed[kind])
         measured = in_rounds(calls, rounds)
     return {"texts": {kind: len(texts) for kind, texts in timed.items()}, "sweep": sweep, "rounds": nested(measured)}
 
@@ -247,18 +247,13 @@ def sweep_setting(
             workers.encode(texts)
         figures = check_agreement({"mean_cosine": float(np.mean(cosines))}, setting.weight_type)
         if "failed" not in figures:
-            figures["seconds"] = {kind: workers.encode(texts).seconds for kind, texts in timed.items()}
+            figures["seconds"] = {kind: workers.seconds(texts) for kind, texts in timed.items()}
             return {**figures, "peak_mb": workers.peak_mb, "load_seconds": workers.load_seconds}, workers
     except SystemFailedError as error:
         figures = {"failed": str(error)}
     if workers:
         workers.close()
     return figures, None
-
-
-def seconds_of(workers: Workers, texts: Sequence[str]) -> float:
-    """Seconds to encode texts."""
-    return workers.encode(texts).seconds
 
 
 def best_setting(sweep: Mapping[str, Figures], kind: str) -> str | None:

@@ -352,6 +352,25 @@ def test_reasons_of_failures_name_no_folder_of_the_machine() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("batch", "processes", "first"), [(1, 2, 2), (3, 1, 3)])
+def test_the_longest_texts_run_untimed_before_a_timed_list(
+    job: dict[str, object], batch: int, processes: int, first: int
+) -> None:
+    encoded = []
+
+    class Recorded(Workers):
+        def encode(self, texts: Any, reference: str = "") -> Encoded:
+            encoded.append([*texts])
+            return Encoded(float(len(encoded)), [])
+
+    texts = ["a", "the cat sat", "dog", "river bank"]
+    with Recorded(PYTHON, {**job, "batch": batch}, processes) as workers:
+        workers._at_once = min(workers._at_once, first)  # without the cores of this machine
+        assert workers.seconds(texts) == 2.0
+    assert sorted(encoded[0], key=len) == sorted(texts, key=len)[-first:] and encoded[1] == texts
+
+
+@pytest.mark.slow
 def test_the_best_setting_of_each_list_runs_in_rounds(
     job: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
