@@ -103,7 +103,7 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def wait_for(self, condition: str, seconds: float = 30) -> None:
-        """Waits until an expression in JavaScript is true, since a page hears of what it opens only in a later task."""
+        """Waits until an expression in JavaScript is true, such as after an event that comes in a later task."""
         WebDriverWait(self.driver, seconds).until(lambda _: self.run(f"return {condition}"), condition)
 
     def errors(self) -> list[str]:
