@@ -182,7 +182,10 @@ def peers_ahead(records: Records) -> str:
                 faster = [f"{shape} {kind} ({1 / ratio:.2f})" for kind, ratio in kinds.items() if ratio < 1]
                 ahead.setdefault(system, []).extend(faster)
         found = "; ".join(f"{system}: {', '.join(cases)}" for system, cases in ahead.items() if cases)
-        lines.append(f"- {describe(measured[SHAPES[0]]['machine'])}: {found or 'none'}.")
+        machine = describe(measured[SHAPES[0]]["machine"])
+        left_out = [shape for shape in SHAPES if shape not in measured]
+        note = f" ({', '.join(left_out)} not measured)" if left_out else ""
+        lines.append(f"- {machine}{note}: {found or 'none'}.")
     return "\n".join(["Peers that were ahead, with model and texts, and how many times as fast they were:", "", *lines])
 
 

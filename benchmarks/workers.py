@@ -90,8 +90,8 @@ class Workers:
     def seconds(self, texts: Sequence[str]) -> float:
         """Seconds to encode texts, after an untimed run of the longest, of as many as run at once.
 
-        Memory that a process did not use for seconds can be slow to touch again, such as in a virtual machine. The
-        first list that a system encodes in a round would take longer by that.
+        On some virtual machines a process that was idle for seconds is slow at first. The first list that a system
+        encodes in a round would take longer by that.
         """
         self.encode(sorted(texts, key=len)[-self._at_once :])
         return self.encode(texts).seconds

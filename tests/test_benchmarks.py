@@ -487,6 +487,14 @@ def test_peers_that_are_ahead_are_named_for_each_machine() -> None:
     assert second == f"- Xeon with AMX_INT8, 4 cores: peer: {cases.replace('{0}', '2.00')}."
 
 
+def test_models_that_a_machine_did_not_run_are_named_beside_the_peers_ahead() -> None:
+    records = measured_on_two_machines()
+    del records["throughput bert-tiny on AMX"]
+    *_, first, second = tables.peers_ahead(records).splitlines()
+    assert "not measured" not in first
+    assert second.startswith("- Xeon with AMX_INT8, 4 cores (bert-tiny not measured): peer: bert-base short (2.00)")
+
+
 def test_other_machines_have_their_tables() -> None:
     records = measured_on_two_machines()
     lines = tables.other_machines(records).splitlines()
